@@ -17,6 +17,7 @@ from ._errors import (
     AuthenticationError,
     BrokenPool,
     BufferTooShort,
+    DeadlockError,
     NodeLost,
     OwnerDied,
     ProcessError,
@@ -42,6 +43,7 @@ __all__ = [
     "BufferTooShort",
     "Condition",
     "CurrentWorker",
+    "DeadlockError",
     "Event",
     "JoinableQueue",
     "Lock",
@@ -75,6 +77,7 @@ __all__ = [
     "cpu_count",
     "current_process",
     "current_worker",
+    "deadlocks",
     "freeze_support",
     "get_all_start_methods",
     "get_context",
@@ -135,6 +138,25 @@ def install(executor: bool = False) -> None:
     from ._compat.install import install
 
     install(executor)
+
+
+def deadlocks(mode: str) -> str:
+    """Set what all processes of this family do about a deadlock, and return what they did before.
+
+    A deadlock is a circle of threads, in any of the processes, of which each waits without a
+    timeout for a lock that another one holds or for the end of another one's process. A thread that
+    waits finds it, within a second. What follows is `mode`:
+
+    * "report": one thread says on standard error, once, who waits for what and since when. This is
+      the default, unless the environment variable `PROCESSION_DEADLOCKS` has another mode.
+    * "raise": one wait for a lock ends with `DeadlockError`, so that the other threads can go on.
+    * "off": no thread looks for deadlocks.
+
+    Raises ValueError for another mode.
+    """
+    from ._procession import deadlocks
+
+    return deadlocks(mode)
 
 
 def snapshot() -> object:

@@ -1,7 +1,7 @@
 """The package's names: the methods of the default context, and what procession adds to them."""
 
 import os
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from . import context as context
 from ._actor.face import ActorFuture as ActorFuture
@@ -22,6 +22,9 @@ from ._errors import (
 )
 from ._errors import (
     BufferTooShort as BufferTooShort,
+)
+from ._errors import (
+    DeadlockError as DeadlockError,
 )
 from ._errors import (
     NodeLost as NodeLost,
@@ -82,6 +85,7 @@ __all__ = [
     "BufferTooShort",
     "Condition",
     "CurrentWorker",
+    "DeadlockError",
     "Event",
     "JoinableQueue",
     "Lock",
@@ -115,6 +119,7 @@ __all__ = [
     "cpu_count",
     "current_process",
     "current_worker",
+    "deadlocks",
     "freeze_support",
     "get_all_start_methods",
     "get_context",
@@ -134,11 +139,14 @@ __all__ = [
     "trace",
 ]
 
+_Deadlocks: TypeAlias = Literal["report", "raise", "off"]
+
 SUBDEBUG: int
 SUBWARNING: int
 reducer: Any
 
 def install(executor: bool = False) -> None: ...
+def deadlocks(mode: _Deadlocks) -> _Deadlocks: ...
 def snapshot() -> Snapshot: ...
 def trace(file: str | os.PathLike[str]) -> _Trace: ...
 

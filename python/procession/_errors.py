@@ -24,6 +24,7 @@ __all__ = [
     "AuthenticationError",
     "BrokenPool",
     "BufferTooShort",
+    "DeadlockError",
     "NodeLost",
     "OwnerDied",
     "ProcessError",
@@ -111,6 +112,15 @@ class Abandoned(ProcessError):
     Raised when the family's first process has died and every other process waits too, without a
     timeout. Each of these waits raises this error. A wait with a timeout, or in a process that may
     still do something else, is not ended in this way.
+    """
+
+
+class DeadlockError(ProcessError):
+    """This wait is part of a deadlock: none of its threads can go on.
+
+    Raised only after ``procession.deadlocks("raise")``, and in one of the deadlock's threads, by
+    its call that waits for a lock. That lock is not acquired. The other threads go on when this one
+    has released what it holds. The text says who waits for what, and since when.
     """
 
 
@@ -320,6 +330,7 @@ for _own in (
     Abandoned,
     ActorDied,
     BrokenPool,
+    DeadlockError,
     NodeLost,
     OwnerDied,
     TaskCancelled,

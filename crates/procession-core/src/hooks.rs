@@ -31,6 +31,11 @@ pub(crate) struct Hooks {
     pub is_reclaiming: fn() -> bool,
     /// Free what is deferred only because of processes that are gone. Returns how many cells stay.
     pub sweep_deferred: fn() -> Result<u64>,
+    /// Note how many threads of the engine's own this process has.
+    pub note_helpers: fn(),
+    /// Whether the calling thread's wait for a lock, which began at `since`, is part of a deadlock that it has to end:
+    /// the deadlock in words.
+    pub deadlock: fn(since: u64) -> Option<String>,
     /// Called in a child of fork, in this order. Async-signal-safe.
     pub after_fork_child: &'static [fn()],
 }

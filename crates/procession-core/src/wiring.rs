@@ -18,6 +18,8 @@ pub(crate) static HOOKS: Hooks = Hooks {
     reclaim: reclaim::reclaim,
     is_reclaiming: reclaim::in_progress,
     sweep_deferred: reclaim::sweep_deferred,
+    note_helpers: liveness::note_helpers,
+    deadlock: sync::deadlock::look,
     after_fork_child: &[
         arena::after_fork_child,
         sync::after_fork_child,

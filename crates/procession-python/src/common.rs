@@ -67,6 +67,7 @@ pub fn raise(error: Error) -> PyErr {
         Error::Stale(_) | Error::Foreign(_) | Error::Inherited(_) => PyValueError::new_err(error.to_string()),
         Error::Corrupt(_) => PyRuntimeError::new_err(error.to_string()),
         Error::Sealed(_) => Python::attach(|py| of_our_own(py, "Sealed", (error.to_string(),))),
+        Error::Deadlock(_) => Python::attach(|py| of_our_own(py, "DeadlockError", (error.to_string(),))),
         Error::Abandoned => Python::attach(|py| of_our_own(py, "Abandoned", (error.to_string(),))),
     }
 }

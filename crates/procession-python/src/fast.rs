@@ -20,6 +20,15 @@ pub trait FastPath: PyClass<Frozen = True> + Sync {
     fn try_take(&self) -> bool;
     /// Take it by the ordinary path. `timeout` is in seconds.
     fn take(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool>;
+    /// As `try_take`, for a `with` statement, whose end releases it.
+    #[inline]
+    fn try_enter(&self) -> bool {
+        self.try_take()
+    }
+    /// As `take`, for a `with` statement.
+    fn enter(&self, py: Python<'_>) -> PyResult<bool> {
+        self.take(py, true, None)
+    }
     /// Release it. `false` if that is an error.
     fn give(&self) -> bool;
     /// The error, if `give` returned `false`.
@@ -201,7 +210,7 @@ unsafe fn arguments(
 unsafe extern "C" fn enter<T: FastPath>(object: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: the method's descriptor has checked the class of `object`; the interpreter calls attached.
     let value: &T = unsafe { value(object) };
-    if value.try_take() {
+    if value.try_enter() {
         true_object()
     } else {
         enter_slowly(value)
@@ -214,7 +223,7 @@ unsafe extern "C" fn enter<T: FastPath>(object: *mut ffi::PyObject, _: *mut ffi:
 #[cold]
 fn enter_slowly<T: FastPath>(value: &T) -> *mut ffi::PyObject {
     slowly(|py| {
-        value.take(py, true, None)?;
+        value.enter(py)?;
         py.check_signals().inspect_err(|_| {
             value.give();
         })?;

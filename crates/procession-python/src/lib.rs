@@ -81,7 +81,7 @@ mod _procession {
     #[pymodule_export]
     use super::shared_list::SharedList;
     #[pymodule_export]
-    use super::sight::{command, snapshot_json};
+    use super::sight::{command, deadlocks, snapshot_json};
     #[pymodule_export]
     use super::sync::{Barrier, Condition, Event, Lock, RLock, Semaphore};
 

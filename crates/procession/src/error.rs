@@ -27,6 +27,10 @@ pub enum Error {
     /// that could end this wait.
     #[error(transparent)]
     Abandoned(EngineError),
+    /// The wait was part of a deadlock, and ended so that its other threads can go on: see
+    /// [`deadlocks`](crate::deadlocks()). The text says who waits for what. The lock was not taken.
+    #[error(transparent)]
+    Deadlock(EngineError),
     /// A value could not be serialized.
     #[non_exhaustive]
     #[error("a {kind} cannot be sent to another process: {reason}")]
@@ -146,6 +150,7 @@ impl Error {
     pub(crate) fn engine(error: Engine) -> Self {
         match error {
             Engine::Abandoned => Self::Abandoned(EngineError::new(error)),
+            Engine::Deadlock(_) => Self::Deadlock(EngineError::new(error)),
             error => Self::Engine(EngineError::new(error)),
         }
     }

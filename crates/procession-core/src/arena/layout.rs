@@ -11,7 +11,7 @@ use super::directory::Directory;
 /// The first word of every arena.
 pub(crate) const MAGIC: u64 = u64::from_le_bytes(*b"process1");
 /// Changes whenever the layout or the meaning of a word changes: processes of different builds cannot share an arena.
-pub(crate) const VERSION: u32 = 7;
+pub(crate) const VERSION: u32 = 8;
 /// Tables begin and are committed in multiples of this; a multiple of every page size in use.
 pub(crate) const GRAIN: u64 = 64 << 10;
 /// Largest size of an arena: cell numbers fit their words.
@@ -68,6 +68,8 @@ pub(crate) struct Header {
     pub used_again: [AtomicU64; CLASSES],
     /// How many bytes of the file may be committed. Never changes.
     pub budget: AtomicU64,
+    /// What the family does about deadlocks: a number of `sync::deadlock`. Zero: not decided yet.
+    pub deadlocks: AtomicU64,
 }
 
 /// What an observer and the family share about a trace. Zero-filled: no trace.

@@ -36,6 +36,9 @@ pub enum Error {
         "no process is left to end this wait: the first process is dead, and every other one waits too, without a timeout"
     )]
     Abandoned,
+    /// The wait is part of a deadlock, and ends so that the others can go on. The text says who waits for what.
+    #[error("{0}")]
+    Deadlock(String),
     /// A shared collection was sealed: its content stays as it was at that moment, and is used elsewhere.
     #[error("this {0} has been sealed")]
     Sealed(&'static str),

@@ -3,6 +3,7 @@
 
 use crate::ids::Owner;
 use crate::sys::proc::{Program, Stat};
+use crate::sys::threads;
 use std::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
 
 /// How many waits of one process (of several threads) are announced at once; further waits go unannounced.
@@ -30,7 +31,8 @@ pub(crate) struct ProcessEntry {
     exit: AtomicU64,
     /// How many waits its threads have begun.
     begun: AtomicU32,
-    /// How many of the engine's own threads it had at its last wait.
+    /// How many of the engine's own threads it has. Never more, once it has waited: noted after a thread has begun, and
+    /// before one ends.
     helpers: AtomicU32,
     /// Whether it only does what other processes ask it to: a fork server, its spare child.
     serving: AtomicU32,
@@ -54,8 +56,22 @@ pub(crate) struct Wait {
     /// Since when: milliseconds of [`now`](super::table::now), lower 32 bits.
     pub(super) since: AtomicU32,
     pub(super) kind: AtomicU32,
-    /// Whether it has no deadline, and the thread is one of the program's own.
+    /// Whether it has no deadline, and the thread is one of the program's own: [`Wait::FOR_OBJECT`] or
+    /// [`Wait::FOR_PROCESS`]. Written last, and withdrawn first.
     pub(super) endless: AtomicU32,
+    /// The thread, as lock words name it; zero: not known.
+    pub(super) thread: AtomicU32,
+    /// How many waits were announced here. With the same number before and after, what was read is of one wait.
+    pub(super) stamp: AtomicU32,
+    /// Whether it may end with an error that says that it is part of a deadlock.
+    pub(super) may_fail: AtomicU32,
+}
+
+impl Wait {
+    /// An endless wait for an object of the arena.
+    pub(super) const FOR_OBJECT: u32 = 1;
+    /// An endless wait for the end of a process, of which `object` has the name. Nothing sleeps on its word.
+    pub(super) const FOR_PROCESS: u32 = 2;
 }
 
 /// Flag of an entry's `exit` word: a code was noted. `noted 1 | - | low bits of start time 22 | code 32`.
@@ -180,12 +196,28 @@ impl ProcessEntry {
     }
 
     /// Record a wait of this process. It counts as begun if it is `anew`, and does not continue an interrupted one.
-    pub(super) fn begin_wait(&self, helpers: usize, anew: bool) {
-        self.helpers
-            .store(u32::try_from(helpers).unwrap_or(0), Ordering::Relaxed);
+    pub(super) fn begin_wait(&self, anew: bool) {
+        self.note_helpers();
         if anew {
             self.begun.fetch_add(1, Ordering::AcqRel);
         }
+    }
+
+    /// Note how many threads of the engine's own this process, the entry's, has.
+    pub(super) fn note_helpers(&self) {
+        loop {
+            let helpers = threads::helpers();
+            self.helpers
+                .store(u32::try_from(helpers).unwrap_or(0), Ordering::SeqCst);
+            // Another thread may have noted a newer number meanwhile, which this one has replaced.
+            if threads::helpers() == helpers {
+                return;
+            }
+        }
+    }
+
+    pub(super) fn begun_word(&self) -> &AtomicU32 {
+        &self.begun
     }
 
     pub(super) fn begun(&self) -> u32 {
@@ -193,7 +225,7 @@ impl ProcessEntry {
     }
 
     pub(super) fn helpers(&self) -> usize {
-        self.helpers.load(Ordering::Relaxed) as usize
+        self.helpers.load(Ordering::SeqCst) as usize
     }
 
     /// Withdraw the waits of a process that is dead.

@@ -3,6 +3,7 @@
 //! Leaves to `reclaim` what a death gives back, and to `family` where the table lies.
 
 mod abandoned;
+mod awaited;
 mod births;
 mod death;
 mod entry;
@@ -17,6 +18,10 @@ pub(crate) mod tests;
 mod waits;
 
 pub(crate) use abandoned::{has_root, is_abandoned};
+pub(crate) use awaited::{
+    all_programs, deadlock, deadlock_word, endless_waits, handles_signals, is_at, note_helpers, program_threads,
+    EndlessWait, Target,
+};
 pub(crate) use births::{forget_inherited, fork_born_after, Forks};
 pub(crate) use death::{
     has_ended, has_thread_ended, is_known_dead, is_probably_dead, may_ask, reap_executed, sweep_now_and_then,
@@ -29,4 +34,6 @@ pub(crate) use members::{label, noted_exit, set_parent, set_serving};
 pub(crate) use own::own_start;
 pub use registry::{check_room, me};
 pub(crate) use table::{now, open};
-pub(crate) use waits::{announce, announce_low, cores, some_process_waits, Announced, Spinning, WaitKind};
+pub(crate) use waits::{
+    announce, announce_join, announce_low, cores, some_process_waits, Announced, Spinning, WaitKind,
+};

@@ -88,6 +88,16 @@ impl ProcessTable {
         self.entries.as_ptr() as usize
     }
 
+    /// The distance that announces a wait for the end of this entry's process.
+    pub(super) fn join_word(&self, entry: &ProcessEntry) -> u64 {
+        (entry.begun_word().as_ptr() as usize).wrapping_sub(self.base()) as u64
+    }
+
+    /// What the family does about deadlocks; zero: not decided yet.
+    pub(super) fn deadlocks(&self) -> &AtomicU64 {
+        &self.arena.header().deadlocks
+    }
+
     #[inline]
     fn word(&self, word: Word) -> &AtomicU64 {
         &self.arena.header().process_table[word as usize]

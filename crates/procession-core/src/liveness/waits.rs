@@ -1,11 +1,11 @@
 //! Announced waits: what the threads of a process wait for, so that a reaper can wake them and other processes can
 //! look. Leaves the waiting itself to `sync::wait`.
 
-use super::entry::{ProcessEntry, Wait};
+use super::entry::{ProcessEntry, Stage, Wait};
 use super::table::{self, ProcessTable};
-use crate::ids::{Handle, Kind};
+use crate::ids::{Handle, Kind, Owner};
 use crate::sys::{futex, threads};
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
 
 /// An announced wait; withdrawn when dropped.
 pub(crate) struct Announced(Option<&'static Wait>);
@@ -19,6 +19,18 @@ pub(crate) struct WaitKind {
     pub anew: bool,
     /// When it first began, across interruptions: milliseconds of [`now`](super::table::now).
     pub since: u64,
+    /// The thread, as lock words name it; zero: not known.
+    pub thread: u32,
+    /// Whether it may end with an error that says that it is part of a deadlock.
+    pub may_fail: bool,
+}
+
+/// What is written of a wait besides its word.
+#[derive(Clone, Copy)]
+struct About {
+    kind: u32,
+    object: u64,
+    endless: u32,
 }
 
 /// Announce that this thread is about to sleep on `word`. Never fails: without a free slot the wait goes unannounced.
@@ -26,9 +38,39 @@ pub(crate) fn announce(word: &AtomicU32, kind: Option<Kind>, object: Option<Hand
     let Some((table, entry)) = table::my_entry() else {
         return Announced(None);
     };
-    entry.begin_wait(threads::helpers(), manner.anew);
-    let endless = manner.endless && !threads::is_helper();
     let distance = (word.as_ptr() as usize).wrapping_sub(table.base()) as u64;
+    let about = About {
+        kind: kind.map_or(0, |kind| kind as u32),
+        object: object.map_or(0, Handle::to_bits),
+        endless: Wait::FOR_OBJECT,
+    };
+    announce_at(entry, distance, about, manner)
+}
+
+/// Announce that this thread is about to sleep until process `pid` ends. Does nothing if it is no process of the family.
+pub(crate) fn announce_join(pid: u32, manner: WaitKind) -> Announced {
+    let Some((table, entry)) = table::my_entry() else {
+        return Announced(None);
+    };
+    let target = table.in_use().find_map(|(slot, entry)| {
+        let life = entry.life();
+        let is = life.stage() == Stage::Live && life.pid() == pid;
+        is.then(|| (entry, Owner::new(slot, life.generation())))
+    });
+    let Some((target, owner)) = target else {
+        return Announced(None);
+    };
+    let about = About {
+        kind: Kind::Child as u32,
+        object: owner.to_bits().into(),
+        endless: Wait::FOR_PROCESS,
+    };
+    announce_at(entry, table.join_word(target), about, manner)
+}
+
+fn announce_at(entry: &'static ProcessEntry, distance: u64, about: About, manner: WaitKind) -> Announced {
+    entry.begin_wait(manner.anew);
+    let endless = manner.endless && !threads::is_helper();
     for wait in &entry.waits {
         if wait.word.load(Ordering::Relaxed) == 0
             && wait
@@ -36,10 +78,16 @@ pub(crate) fn announce(word: &AtomicU32, kind: Option<Kind>, object: Option<Hand
                 .compare_exchange(0, distance, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok()
         {
+            wait.stamp.fetch_add(1, Ordering::AcqRel);
+            // SYNC: with the fence of `is_still`, a reader that sees any of what follows sees the new stamp, too.
+            fence(Ordering::Release);
             wait.since.store(manner.since as u32, Ordering::Relaxed);
-            wait.kind.store(kind.map_or(0, |kind| kind as u32), Ordering::Relaxed);
-            wait.object.store(object.map_or(0, Handle::to_bits), Ordering::Relaxed);
-            wait.endless.store(endless.into(), Ordering::Release);
+            wait.kind.store(about.kind, Ordering::Relaxed);
+            wait.object.store(about.object, Ordering::Relaxed);
+            wait.thread.store(manner.thread, Ordering::Relaxed);
+            wait.may_fail.store(manner.may_fail.into(), Ordering::Relaxed);
+            let endless = if endless { about.endless } else { 0 };
+            wait.endless.store(endless, Ordering::Release);
             return Announced(Some(wait));
         }
     }
@@ -87,8 +135,9 @@ impl ProcessEntry {
 
     /// How many of its threads wait without a deadline.
     pub(super) fn waits_without_end(&self) -> usize {
-        let endless =
-            |wait: &&Wait| wait.endless.load(Ordering::Acquire) != 0 && wait.word.load(Ordering::Acquire) != 0;
+        let endless = |wait: &&Wait| {
+            wait.endless.load(Ordering::Acquire) == Wait::FOR_OBJECT && wait.word.load(Ordering::Acquire) != 0
+        };
         self.waits.iter().filter(endless).count()
     }
 
@@ -100,7 +149,8 @@ impl ProcessEntry {
             .filter(|wait| wait.word.load(Ordering::Acquire) != 0)
             .map(|wait| {
                 let since = wait.since.load(Ordering::Relaxed);
-                let object = Handle::from_bits(wait.object.load(Ordering::Relaxed));
+                let object = Handle::from_bits(wait.object.load(Ordering::Relaxed))
+                    .filter(|_| wait.endless.load(Ordering::Relaxed) != Wait::FOR_PROCESS);
                 (wait.kind.load(Ordering::Relaxed), object, now.wrapping_sub(since))
             })
             .collect()

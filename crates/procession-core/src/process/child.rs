@@ -4,7 +4,7 @@ use super::record::ChildRecord;
 use super::Exit;
 use crate::arena::Ref;
 use crate::liveness;
-use crate::sync::descriptor::{until, Direction};
+use crate::sync::descriptor::until_end;
 use crate::sys::fork_mutex::{ForkMutex, ForkMutexGuard};
 use crate::sys::signal::{is_child, pidfd_send_signal, reap};
 use crate::sys::{pidfd, proc};
@@ -168,7 +168,7 @@ impl Child {
 
     /// Whether the kernel says that it ended; waits for that until the deadline.
     fn ended(&self, deadline: Deadline) -> Result<bool, WaitError> {
-        until(self.sentinel(), Direction::Reading, deadline)
+        until_end(self.sentinel(), self.pid as u32, deadline)
     }
 
     /// Collect the status of this process's own child. Holds the lock, so that no second thread finds the child gone

@@ -1,7 +1,7 @@
 //! Waiting for a descriptor in the same way as for an object: in slices if the caller has to react to signals.
 
 use super::spin::Spin;
-use super::wait::{is_interruptible, next_slice, SLICE};
+use super::wait::{announce_join, is_interruptible, next_slice, SLICE};
 use crate::{Deadline, Error, WaitError};
 use rustix::event::{poll, PollFd, PollFlags, Timespec};
 use rustix::io::Errno;
@@ -54,6 +54,13 @@ pub fn until(fd: BorrowedFd<'_>, direction: Direction, deadline: Deadline) -> Re
         Err(Errno::INTR) => Err(WaitError::Interrupted),
         Err(error) => Err(Error::os("poll", error).into()),
     }
+}
+
+/// As [`until`], for the descriptor of process `pid`, which becomes readable when that ends.
+pub(crate) fn until_end(fd: BorrowedFd<'_>, pid: u32, deadline: Deadline) -> Result<bool, WaitError> {
+    // Only what waits without end can be in a deadlock.
+    let _announced = deadline.is_never().then(|| announce_join(pid, deadline));
+    until(fd, Direction::Reading, deadline)
 }
 
 pub(crate) fn timespec(duration: Duration) -> Timespec {

@@ -56,7 +56,20 @@ impl Lock {
     /// [`OwnerDied`](WaitError::OwnerDied) if the holder died: the lock is then not ours, and free again.
     #[inline]
     pub fn acquire(&self, deadline: Deadline) -> Result<(), WaitError> {
-        match self.inherit(deadline)? {
+        let death = self.inherit(deadline)?;
+        self.unless(death)
+    }
+
+    /// As [`acquire`](Self::acquire), by a thread that will release the lock itself. So a deadlock is known to be one.
+    #[inline]
+    pub fn enter(&self, deadline: Deadline) -> Result<(), WaitError> {
+        let death = self.inherit_scoped(deadline)?;
+        self.unless(death)
+    }
+
+    #[inline]
+    fn unless(&self, death: Option<Box<Death>>) -> Result<(), WaitError> {
+        match death {
             None => Ok(()),
             Some(death) => {
                 self.release();
@@ -69,9 +82,20 @@ impl Lock {
     /// about deaths.
     #[inline]
     pub fn inherit(&self, deadline: Deadline) -> Result<Option<Box<Death>>, WaitError> {
+        self.inherit_as(Claim::mine()?, deadline)
+    }
+
+    /// As [`inherit`](Self::inherit), by a thread that will release the lock itself.
+    #[inline]
+    pub fn inherit_scoped(&self, deadline: Deadline) -> Result<Option<Box<Death>>, WaitError> {
+        self.inherit_as(Claim::mine()?.scoped(), deadline)
+    }
+
+    #[inline]
+    fn inherit_as(&self, me: Claim, deadline: Deadline) -> Result<Option<Box<Death>>, WaitError> {
         let purpose = Purpose::of(Kind::Lock, Some(self.handle()));
         let state = &*self.state;
-        let dead = state.raw.acquire(Claim::mine()?, Holder::Process, purpose, deadline)?;
+        let dead = state.raw.acquire(me, Holder::Process, purpose, deadline)?;
         trace::note(What::Acquire, self.handle(), 0);
         Ok(dead.and_then(|dead| state.options.death(dead, LockState::NAME)))
     }
@@ -87,11 +111,22 @@ impl Lock {
     /// calls [`acquire`](Self::acquire) next.
     #[inline]
     pub fn try_free(&self) -> Result<bool> {
-        let taken = self.state.raw.try_acquire(Claim::mine()?);
+        Ok(self.try_free_as(Claim::mine()?))
+    }
+
+    /// As [`try_free`](Self::try_free), by a thread that will release the lock itself.
+    #[inline]
+    pub fn try_enter(&self) -> Result<bool> {
+        Ok(self.try_free_as(Claim::mine()?.scoped()))
+    }
+
+    #[inline]
+    fn try_free_as(&self, me: Claim) -> bool {
+        let taken = self.state.raw.try_acquire(me);
         if taken {
             trace::note(What::Acquire, self.handle(), 0);
         }
-        Ok(taken)
+        taken
     }
 
     /// Wait until the lock is free or its holder dead, or until `over` is true, which is checked every 25 ms. Takes
@@ -136,6 +171,11 @@ impl Lock {
     /// The process that holds it.
     pub fn owner(&self) -> Option<Owner> {
         self.state.raw.owner()
+    }
+
+    /// Whether it was taken by a thread that will release it itself.
+    pub fn is_scoped(&self) -> bool {
+        self.state.raw.is_scoped()
     }
 
     /// Whether the calling thread took it.

@@ -25,6 +25,7 @@ mod barrier;
 mod claim;
 mod condition;
 mod creation_site;
+pub mod deadlock;
 mod death;
 pub mod descriptor;
 mod event;

@@ -184,6 +184,11 @@ impl RawLock {
         self.claim().map(Claim::owner)
     }
 
+    /// Whether its holder took it for a scope, at whose end it releases it.
+    pub(super) fn is_scoped(&self) -> bool {
+        Claim::is_scoped(self.word.load(Ordering::Relaxed))
+    }
+
     /// Whether the calling thread holds it.
     #[inline]
     pub(super) fn is_mine(&self, me: Claim) -> bool {

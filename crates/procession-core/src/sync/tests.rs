@@ -4,6 +4,7 @@
 mod barriers;
 mod conditions;
 mod counting;
+mod deadlocks;
 mod holders;
 mod locks;
 

@@ -1,5 +1,6 @@
 //! Spin briefly, then sleep in slices. The README of this module argues why no wake-up is lost.
 
+use super::claim::Claim;
 use super::primitive::{fence, sleep, sleep_low, wake, AtomicU32, AtomicU64, Ordering, Woken};
 use super::spin::Spin;
 use crate::ids::{Handle, Kind};
@@ -102,6 +103,16 @@ impl Attempt for Result<(), WaitError> {
 thread_local! {
     /// The interruptible wait that this thread is in.
     static CURRENT: Cell<Option<Interruptible>> = const { Cell::new(None) };
+    /// The wait that this thread is in has to give what it waits for.
+    static SURELY: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Run a wait that may not end with [`Error::Deadlock`], because its caller relies on what it waits for.
+pub fn surely<T>(wait: impl FnOnce() -> T) -> T {
+    let outer = SURELY.replace(true);
+    let end = wait();
+    SURELY.set(outer);
+    end
 }
 
 impl Interruptible {
@@ -130,7 +141,14 @@ fn manner(deadline: Deadline, since: u64) -> liveness::WaitKind {
         endless: deadline.is_never(),
         anew: CURRENT.get().is_none_or(|wait| wait.since.is_none()),
         since,
+        thread: Claim::mine().map_or(0, Claim::thread_word),
+        may_fail: !SURELY.get(),
     }
+}
+
+/// Announce that this thread is about to wait for the end of process `pid`.
+pub(super) fn announce_join(pid: u32, deadline: Deadline) -> liveness::Announced {
+    liveness::announce_join(pid, manner(deadline, waiting_since()))
 }
 
 /// When this thread's wait began, in the process table's time; at its beginning, now.
@@ -223,6 +241,14 @@ impl<'a, W: SleepWord> Sleeper<'a, W> {
         }
     }
 
+    /// The deadlock that this wait has to end, if it is for a lock. A wait for something else is in none.
+    fn deadlock(&self, since: u64) -> Option<String> {
+        let for_lock = matches!(self.purpose.kind, Some(Kind::Lock | Kind::RLock));
+        (for_lock && self.deadline.is_never())
+            .then(|| liveness::deadlock(since))
+            .flatten()
+    }
+
     /// Sleep until `check` returns [`Check::Over`]. It is called before every sleep, and after one that a signal ended.
     /// Its argument says whether the previous sleep lasted for its whole slice: that is the time to check for deaths.
     pub(crate) fn run<T>(
@@ -247,6 +273,9 @@ impl<'a, W: SleepWord> Sleeper<'a, W> {
             }
             if self.deadline.is_never() && liveness::is_abandoned(since) {
                 return Err(Error::Abandoned.into());
+            }
+            if let Some(deadlock) = self.deadlock(since) {
+                return Err(Error::Deadlock(deadlock).into());
             }
             if slept && is_interruptible() {
                 return Err(WaitError::Interrupted);

@@ -159,7 +159,39 @@ pub(crate) fn all_sleep(pid: u32) -> Option<usize> {
 
 /// How many threads this process has.
 pub(crate) fn thread_count() -> Option<usize> {
-    let tasks = std::fs::metadata("/proc/self/task").ok()?;
+    count_threads("/proc/self/task")
+}
+
+/// How many threads process `pid` has.
+pub(crate) fn thread_count_of(pid: u32) -> Option<usize> {
+    count_threads(&format!("/proc/{pid}/task"))
+}
+
+/// Whether process `pid` has a handler for a signal of a timer, of a descriptor, or for the program's own use. True if
+/// the kernel does not say.
+pub(crate) fn handles_timers(pid: u32) -> bool {
+    let caught = || {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+        let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
+        u64::from_str_radix(mask.trim(), 16).ok()
+    };
+    let signals = [
+        libc::SIGALRM,
+        libc::SIGVTALRM,
+        libc::SIGPROF,
+        libc::SIGUSR1,
+        libc::SIGUSR2,
+        libc::SIGIO,
+    ];
+    let bit = |signal: i32| 1_u64 << (signal - 1);
+    // The C library's own signals, the first two of the real-time ones, are below its `SIGRTMIN`.
+    let real_time = u64::MAX << (libc::SIGRTMIN() - 1);
+    let asked_for = signals.map(bit).iter().fold(real_time, |all, one| all | one);
+    caught().is_none_or(|caught| caught & asked_for != 0)
+}
+
+fn count_threads(folder: &str) -> Option<usize> {
+    let tasks = std::fs::metadata(folder).ok()?;
     // A folder's links are itself, its name in the folder above, and one for each folder in it.
     usize::try_from(std::os::unix::fs::MetadataExt::nlink(&tasks))
         .ok()?

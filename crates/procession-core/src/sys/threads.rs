@@ -1,6 +1,7 @@
 //! The threads of this process: those that the engine starts for itself, and all others.
 
 use super::signal::with_signals_blocked;
+use crate::hooks::hooks;
 use crate::{Error, Result};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::thread::{Builder, JoinHandle};
@@ -19,6 +20,7 @@ struct Helper;
 impl Helper {
     fn begin() -> Self {
         HELPERS.fetch_add(1, SeqCst);
+        (hooks().note_helpers)();
         IS_HELPER.set(true);
         Self
     }
@@ -27,6 +29,8 @@ impl Helper {
 impl Drop for Helper {
     fn drop(&mut self) {
         HELPERS.fetch_sub(1, SeqCst);
+        // Before the thread ends: others never take more of this process's threads for helpers than are.
+        (hooks().note_helpers)();
     }
 }
 

@@ -49,6 +49,16 @@ pub struct WaitKind {
     pub endless: bool,
     pub anew: bool,
     pub since: u64,
+    pub thread: u32,
+    pub may_fail: bool,
+}
+
+pub fn deadlock(_since: u64) -> Option<String> {
+    None
+}
+
+pub fn announce_join(_pid: u32, _manner: WaitKind) -> Announced {
+    Announced
 }
 
 pub fn is_abandoned(_since: u64) -> bool {

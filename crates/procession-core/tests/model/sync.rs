@@ -38,6 +38,18 @@ pub mod claim {
         pub fn owner(self) -> Owner {
             self.0
         }
+
+        pub fn scoped(self) -> Self {
+            self
+        }
+
+        pub fn is_scoped(_bits: u64) -> bool {
+            false
+        }
+
+        pub fn thread_word(self) -> u32 {
+            0
+        }
     }
 }
 

@@ -134,7 +134,7 @@ impl Items {
                 }
             }
             AnyLock::Lock(lock) => {
-                if lock.try_free().unwrap_or(false) {
+                if lock.try_enter().unwrap_or(false) {
                     return released(lock, access());
                 }
             }
@@ -152,7 +152,7 @@ impl Items {
                 Ok(result)
             }
             AnyLock::Lock(lock) => {
-                sync::acquire(py, true, None, |deadline| lock.acquire(deadline))?;
+                sync::acquire(py, true, None, |deadline| lock.enter(deadline))?;
                 released(lock, access())
             }
         })

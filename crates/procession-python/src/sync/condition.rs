@@ -4,7 +4,7 @@ use super::lock::{Lock, RLock};
 use super::{acquire, not_the_owner, released_too_often, Engine, ACQUIRE};
 use crate::common::{lock_deadline, name, owner_died, raise, wait};
 use crate::fast::FastPath;
-use procession_core::sync::wait::Interruptible;
+use procession_core::sync::wait::{surely, Interruptible};
 use procession_core::{sync, Death};
 use procession_core::{Deadline, WaitError};
 use pyo3::exceptions::{PyAssertionError, PyRuntimeError, PyTypeError};
@@ -50,6 +50,22 @@ impl Mutex {
         .unwrap_or(false)
     }
 
+    /// As [`acquire`](Self::acquire), for a `with` statement.
+    fn enter(&self, deadline: Deadline) -> Result<(), WaitError> {
+        match self {
+            Self::Lock(lock) => lock.enter(deadline),
+            Self::RLock(lock) => lock.acquire(deadline),
+        }
+    }
+
+    fn try_enter(&self) -> bool {
+        match self {
+            Self::Lock(lock) => lock.try_enter(),
+            Self::RLock(lock) => lock.try_free(),
+        }
+        .unwrap_or(false)
+    }
+
     fn release(&self) -> bool {
         match self {
             Self::Lock(lock) => lock.release(),
@@ -72,10 +88,14 @@ impl Mutex {
         }
     }
 
-    /// Release the lock fully. Returns what [`restore`](Self::restore) needs to take it again.
+    /// Release the lock fully. Returns what [`restore`](Self::restore) needs to take it again: how often it was taken; of
+    /// a `Lock` 2 if a `with` statement did.
     fn release_save(&self) -> u32 {
         match self {
-            Self::Lock(lock) => lock.release().into(),
+            Self::Lock(lock) => {
+                let scoped = lock.is_scoped();
+                u32::from(lock.release()) + u32::from(scoped)
+            }
             Self::RLock(lock) => lock.release_save(),
         }
     }
@@ -83,6 +103,7 @@ impl Mutex {
     /// Take the lock again, even from a dead holder.
     fn restore(&self, count: u32) -> Result<Option<Box<Death>>, WaitError> {
         match self {
+            Self::Lock(lock) if count > 1 => lock.inherit_scoped(Deadline::Never),
             Self::Lock(lock) => lock.inherit(Deadline::Never),
             Self::RLock(lock) => lock.inherit_restore(count, Deadline::Never),
         }
@@ -93,7 +114,7 @@ impl Mutex {
     fn restore_surely(&self, py: Python<'_>, count: u32) -> PyResult<()> {
         let (mut happened, mut interruptible) = (Ok(()), Interruptible::default());
         loop {
-            match py.detach(|| interruptible.run(|| self.restore(count))) {
+            match py.detach(|| interruptible.run(|| surely(|| self.restore(count)))) {
                 Ok(None) => return happened,
                 Ok(Some(death)) => return happened.and_then(|()| Err(owner_died(py, &death))),
                 Err(WaitError::Other(error)) => return Err(raise(error)),
@@ -249,6 +270,16 @@ impl FastPath for Condition {
     fn take(&self, py: Python<'_>, block: bool, timeout: Option<f64>) -> PyResult<bool> {
         let mutex = &self.parts()?.mutex;
         acquire(py, block, timeout, |deadline| mutex.acquire(deadline))
+    }
+
+    #[inline]
+    fn try_enter(&self) -> bool {
+        self.parts.get().is_some_and(|parts| parts.mutex.try_enter())
+    }
+
+    fn enter(&self, py: Python<'_>) -> PyResult<bool> {
+        let mutex = &self.parts()?.mutex;
+        acquire(py, true, None, |deadline| mutex.enter(deadline))
     }
 
     #[inline]

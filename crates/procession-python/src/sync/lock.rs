@@ -71,6 +71,9 @@ lock_class!(
 fast_path!(
     Lock,
     try_free,
+    acquire,
+    try_enter,
+    enter,
     c"release($self, /)\n--\n\nRelease the lock. ValueError if it is not held.",
     sync::Lock::release,
     released_too_often

@@ -68,9 +68,22 @@ macro_rules! shared_class {
     };
 }
 
-/// Implements what `fast` needs for a class around one engine object that is acquired and released.
+/// Implements what `fast` needs for a class around one engine object that is acquired and released: by which methods it
+/// is acquired, and by which at the beginning of a `with` statement, if those are others.
 macro_rules! fast_path {
     ($class:ident, $attempt:ident, $release:literal, $give:path, $release_error:path) => {
+        fast_path!(
+            $class,
+            $attempt,
+            acquire,
+            $attempt,
+            acquire,
+            $release,
+            $give,
+            $release_error
+        );
+    };
+    ($class:ident, $attempt:ident, $acquire:ident, $try_enter:ident, $enter:ident, $release:literal, $give:path, $release_error:path) => {
         impl crate::fast::FastPath for $class {
             const ACQUIRE: &'static std::ffi::CStr = super::ACQUIRE;
             const RELEASE: &'static std::ffi::CStr = $release;
@@ -85,7 +98,20 @@ macro_rules! fast_path {
 
             fn take(&self, py: pyo3::Python<'_>, block: bool, timeout: Option<f64>) -> pyo3::PyResult<bool> {
                 let inner = self.0.get()?;
-                super::acquire(py, block, timeout, |deadline| inner.acquire(deadline))
+                super::acquire(py, block, timeout, |deadline| inner.$acquire(deadline))
+            }
+
+            #[inline]
+            fn try_enter(&self) -> bool {
+                self.0
+                     .0
+                    .get()
+                    .is_some_and(|inner| inner.$try_enter().unwrap_or(false))
+            }
+
+            fn enter(&self, py: pyo3::Python<'_>) -> pyo3::PyResult<bool> {
+                let inner = self.0.get()?;
+                super::acquire(py, true, None, |deadline| inner.$enter(deadline))
             }
 
             #[inline]

@@ -10,6 +10,7 @@ use crate::{Death, Error, Result};
 use procession_core::ids::Owner;
 use procession_core::liveness;
 use procession_core::sync;
+use procession_core::sync::wait::surely;
 use procession_core::Deadline;
 #[cfg(feature = "async")]
 use procession_core::WaitError;
@@ -106,7 +107,7 @@ impl Lock {
 
     /// Take the lock. Returns the last holder that died or panicked holding it, if that was not reported before.
     fn inherit(&self, deadline: Deadline) -> Result<Option<Box<Death>>> {
-        let death = uninterrupted(|| self.inner.inherit(deadline))?;
+        let death = uninterrupted(|| self.inner.inherit_scoped(deadline))?;
         let poison = self.inner.take_poison();
         Ok(death.or(poison).map(|death| Box::new(Death::of_engine(&death))))
     }
@@ -203,7 +204,7 @@ impl LockGuard<'_> {
     pub(super) fn without<T>(&mut self, wait: impl FnOnce() -> T) -> Result<T> {
         self.lock.inner.release();
         let result = catch_unwind(AssertUnwindSafe(wait));
-        let death = self.lock.inherit(Deadline::Never).unwrap_or_else(|error| {
+        let death = surely(|| self.lock.inherit(Deadline::Never)).unwrap_or_else(|error| {
             // The process had its entry in the process table when it took the lock, so memory has been overwritten.
             eprintln!("procession: a lock cannot be taken again, and its guard lives: {error}");
             std::process::abort()
