@@ -175,6 +175,7 @@ class OwnerDied(ProcessError):
         object: what it held: "Lock" or "RLock".
         made: file and line where that was made, as "file:line" (None when not known).
         node: on a cluster, the name of the node where the holder was (otherwise empty).
+        object_name: the name that the lock was made with (None for a lock without one).
     """
 
     def __init__(
@@ -185,16 +186,18 @@ class OwnerDied(ProcessError):
         object: str = "",
         made: str | None = None,
         node: str = "",
+        object_name: str | None = None,
     ) -> None:
         if pid and not node and locate_holder is not None:
             own, (pid, node) = pid, locate_holder(pid, name)
             message = message.replace(f"({own})", f"({pid} on node {node})", 1)
-        super().__init__(message, pid, name, object, made, node)
+        super().__init__(message, pid, name, object, made, node, object_name)
         self.pid = pid
         self.name = name
         self.object = object
         self.made = made
         self.node = node
+        self.object_name = object_name
 
     def __str__(self) -> str:
         return str(self.args[0])

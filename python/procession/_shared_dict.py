@@ -81,6 +81,18 @@ class SharedDict(_SharedDict):
         return new
 
     @classmethod
+    def named(cls, name: str, mapping_or_iterable: Any = (), /, **kwargs: Any) -> Any:
+        """Return a new dictionary that `procession` commands call `name`.
+
+        `SharedDict(name=...)` makes an entry, as `dict` does. `__init__` of a subclass is not
+        called.
+        """
+        new = cls.__new__(cls)
+        new._create(None, name)
+        new.update(mapping_or_iterable, **kwargs)
+        return new
+
+    @classmethod
     def fromkeys(cls, iterable: Iterable[Any], value: Any = None, /) -> Any:
         """Return a new dictionary with these keys, all with the same value."""
         new = cls()

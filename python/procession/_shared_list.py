@@ -27,7 +27,8 @@ class SharedList(_SharedList):
     """A list that all processes of the family use at once.
 
     `SharedList(iterable)` fills it as `list` does. It is sent to other processes as an argument, or
-    inside an item of a queue, and is freed with its last reference.
+    inside an item of a queue, and is freed with its last reference. `name` is what `procession`
+    commands call it.
 
     Every method takes effect at one moment, `extend`, `sort`, `reverse` and slices, too. Iteration,
     `copy`, comparisons and `repr` show the items as they were at one moment. `len` and an item need
@@ -44,8 +45,8 @@ class SharedList(_SharedList):
 
     __class_getitem__ = classmethod(GenericAlias)
 
-    def __init__(self, iterable: Iterable[Any] = (), /) -> None:
-        self._create()
+    def __init__(self, iterable: Iterable[Any] = (), /, *, name: str | None = None) -> None:
+        self._create(name)
         self.extend(iterable)
 
     def copy(self) -> list[Any]:

@@ -92,6 +92,8 @@ class LockSeen:
     id: str
     #: `lock` or `rlock`.
     kind: str
+    #: The name that the program gave it.
+    name: str | None
     #: The file and line that made it, if they were recorded.
     made: str | None
     holder: Holder | None
@@ -106,6 +108,9 @@ class SemaphoreSeen:
     """A semaphore."""
 
     id: str
+    #: The name that the program gave it, and the file and line that made it, if they are known.
+    name: str | None
+    made: str | None
     value: int
     bound: int
     waiters: tuple[int, ...]
@@ -116,6 +121,9 @@ class EventSeen:
     """An event."""
 
     id: str
+    #: The name that the program gave it, and the file and line that made it, if they are known.
+    name: str | None
+    made: str | None
     is_set: bool
     waiters: tuple[int, ...]
 
@@ -125,6 +133,9 @@ class ConditionSeen:
     """A condition."""
 
     id: str
+    #: The name that the program gave it, and the file and line that made it, if they are known.
+    name: str | None
+    made: str | None
     waiters: tuple[int, ...]
 
 
@@ -133,6 +144,9 @@ class BarrierSeen:
     """A barrier."""
 
     id: str
+    #: The name that the program gave it, and the file and line that made it, if they are known.
+    name: str | None
+    made: str | None
     parties: int
     is_broken: bool
     waiters: tuple[int, ...]
@@ -143,6 +157,9 @@ class QueueSeen:
     """A queue."""
 
     id: str
+    #: The name that the program gave it, and the file and line that made it, if they are known.
+    name: str | None
+    made: str | None
     #: Number of items; no more than this if `is_depth_exact` is false.
     depth: int
     #: Whether each item was counted. Of a long queue only the first are.
@@ -156,6 +173,18 @@ class QueueSeen:
     getters: tuple[int, ...]
     putters: tuple[int, ...]
     joiners: tuple[int, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class CollectionSeen:
+    """A `SharedDict` or `SharedList`."""
+
+    id: str
+    #: The name that the program gave it, and the file and line that made it, if they are known.
+    name: str | None
+    made: str | None
+    #: `dictionary` or `list`.
+    kind: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,6 +206,9 @@ class PoolSeen:
     """A pool, counted in tasks: a chunk of items is one task."""
 
     id: str
+    #: The name that the program gave it, and the file and line that made it, if they are known.
+    name: str | None
+    made: str | None
     #: `running`, `closed` or `terminated`.
     state: str
     #: Tasks that no worker has taken.
@@ -200,8 +232,9 @@ class DeadlockMember:
     name: str
     #: The kernel's identifier of the thread.
     thread: int
-    #: The `id` of the lock that it waits for, which the next member holds.
+    #: The `id` of the lock that it waits for, which the next member holds, and the lock's name.
     lock: str
+    lock_name: str | None
     #: `lock` or `rlock`.
     kind: str
     #: The file and line that made the lock, if they were recorded.
@@ -269,6 +302,7 @@ class Snapshot:
     barriers: tuple[BarrierSeen, ...]
     queues: tuple[QueueSeen, ...]
     pools: tuple[PoolSeen, ...]
+    collections: tuple[CollectionSeen, ...]
     memory: tuple[MemoryUse, ...]
     #: Bytes of shared memory that the system has committed to the family.
     committed_bytes: int
@@ -295,6 +329,7 @@ _CLASSES: dict[str, type] = {
     "queues": QueueSeen,
     "pools": PoolSeen,
     "workers": PoolWorker,
+    "collections": CollectionSeen,
     "memory": MemoryUse,
     "holder": Holder,
     "deadlocks": Deadlock,

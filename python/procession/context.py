@@ -92,83 +92,110 @@ class BaseContext:
 
         return Pipe(duplex)
 
-    def Lock(self, *, recover: str = "error") -> synchronize.Lock:
+    def Lock(self, *, recover: str = "error", name: str | None = None) -> synchronize.Lock:
         """Return a lock that any process may release.
 
         `recover`: "error" to raise `OwnerDied` in one waiter when the holder dies, "silent" to
-        raise nothing.
+        raise nothing. `name`: its name in errors and in what `procession` commands show.
         """
         from .synchronize import Lock
 
-        return Lock(recover=recover, ctx=self.get_context())
+        return Lock(recover=recover, name=name, ctx=self.get_context())
 
-    def RLock(self, *, recover: str = "error") -> synchronize.RLock:
+    def RLock(self, *, recover: str = "error", name: str | None = None) -> synchronize.RLock:
         """Return a lock that its holder may acquire again.
 
         `recover`: "error" to raise `OwnerDied` in one waiter when the holder dies, "silent" to
-        raise nothing.
+        raise nothing. `name`: its name in errors and in what `procession` commands show.
         """
         from .synchronize import RLock
 
-        return RLock(recover=recover, ctx=self.get_context())
+        return RLock(recover=recover, name=name, ctx=self.get_context())
 
-    def Condition(self, lock: Any = None) -> synchronize.Condition:
-        """Return a condition variable on `lock`, by default a new `RLock`."""
+    def Condition(self, lock: Any = None, *, name: str | None = None) -> synchronize.Condition:
+        """Return a condition variable on `lock`, by default a new `RLock`.
+
+        `name`: its name in what `procession` commands show.
+        """
         from .synchronize import Condition
 
-        return Condition(lock, ctx=self.get_context())
+        return Condition(lock, name=name, ctx=self.get_context())
 
-    def Semaphore(self, value: int = 1, *, recover: str | None = None) -> synchronize.Semaphore:
+    def Semaphore(
+        self, value: int = 1, *, recover: str | None = None, name: str | None = None
+    ) -> synchronize.Semaphore:
         """Return a semaphore that starts at `value`.
 
         `recover`: "silent" to give back what a process had acquired when it died; None not to.
+        `name`: its name in what `procession` commands show.
         """
         from .synchronize import Semaphore
 
-        return Semaphore(value, recover=recover, ctx=self.get_context())
+        return Semaphore(value, recover=recover, name=name, ctx=self.get_context())
 
     def BoundedSemaphore(
-        self, value: int = 1, *, recover: str | None = None
+        self, value: int = 1, *, recover: str | None = None, name: str | None = None
     ) -> synchronize.BoundedSemaphore:
         """Return a semaphore that may not be released above `value`.
 
         `recover`: "silent" to give back what a process had acquired when it died; None not to.
+        `name`: its name in what `procession` commands show.
         """
         from .synchronize import BoundedSemaphore
 
-        return BoundedSemaphore(value, recover=recover, ctx=self.get_context())
+        return BoundedSemaphore(value, recover=recover, name=name, ctx=self.get_context())
 
-    def Event(self) -> synchronize.Event:
-        """Return a flag that processes can wait for."""
+    def Event(self, *, name: str | None = None) -> synchronize.Event:
+        """Return a flag that processes can wait for.
+
+        `name`: its name in what `procession` commands show.
+        """
         from .synchronize import Event
 
-        return Event(ctx=self.get_context())
+        return Event(name=name, ctx=self.get_context())
 
     def Barrier(
-        self, parties: int, action: Callable[[], object] | None = None, timeout: float | None = None
+        self,
+        parties: int,
+        action: Callable[[], object] | None = None,
+        timeout: float | None = None,
+        *,
+        name: str | None = None,
     ) -> synchronize.Barrier:
-        """Return a barrier for `parties` processes."""
+        """Return a barrier for `parties` processes.
+
+        `name`: its name in what `procession` commands show.
+        """
         from .synchronize import Barrier
 
-        return Barrier(parties, action, timeout, ctx=self.get_context())
+        return Barrier(parties, action, timeout, name=name, ctx=self.get_context())
 
-    def Queue(self, maxsize: int = 0) -> queues.Queue:
-        """Return a queue of at most `maxsize` items; 0: no limit."""
+    def Queue(self, maxsize: int = 0, *, name: str | None = None) -> queues.Queue:
+        """Return a queue of at most `maxsize` items; 0: no limit.
+
+        `name`: its name in what `procession` commands show.
+        """
         from .queues import Queue
 
-        return Queue(maxsize, ctx=self.get_context())
+        return Queue(maxsize, name=name, ctx=self.get_context())
 
-    def JoinableQueue(self, maxsize: int = 0) -> queues.JoinableQueue:
-        """Return a queue that counts unfinished items."""
+    def JoinableQueue(self, maxsize: int = 0, *, name: str | None = None) -> queues.JoinableQueue:
+        """Return a queue that counts unfinished items.
+
+        `name`: its name in what `procession` commands show.
+        """
         from .queues import JoinableQueue
 
-        return JoinableQueue(maxsize, ctx=self.get_context())
+        return JoinableQueue(maxsize, name=name, ctx=self.get_context())
 
-    def SimpleQueue(self) -> queues.SimpleQueue:
-        """Return a queue with only `put`, `get` and `empty`."""
+    def SimpleQueue(self, *, name: str | None = None) -> queues.SimpleQueue:
+        """Return a queue with only `put`, `get` and `empty`.
+
+        `name`: its name in what `procession` commands show.
+        """
         from .queues import SimpleQueue
 
-        return SimpleQueue(ctx=self.get_context())
+        return SimpleQueue(name=name, ctx=self.get_context())
 
     def SharedDict(
         self, mapping_or_iterable: Any = (), /, **kwargs: Any
@@ -178,11 +205,16 @@ class BaseContext:
 
         return SharedDict(mapping_or_iterable, **kwargs)
 
-    def SharedList(self, iterable: Iterable[Any] = (), /) -> _shared_list.SharedList:
-        """Return a list that all processes use at once."""
+    def SharedList(
+        self, iterable: Iterable[Any] = (), /, *, name: str | None = None
+    ) -> _shared_list.SharedList:
+        """Return a list that all processes use at once.
+
+        `name`: its name in what `procession` commands show.
+        """
         from ._shared_list import SharedList
 
-        return SharedList(iterable)
+        return SharedList(iterable, name=name)
 
     @names_misspelt
     def Pool(

@@ -99,7 +99,8 @@ class Pool:
             state of a new process; forked ones then share the state of numpy's global generator.
         threads_per_worker: how many threads OpenMP, OpenBLAS, MKL and similar libraries use in a
             worker. None: what they choose, mostly one for each processor, in each worker.
-        name: the pool's name, which `current_worker` tells its tasks; None: a numbered one.
+        name: the pool's name, which `current_worker` tells its tasks and `procession` commands
+            show; None: a numbered one, and the commands show the line that made it.
     """
 
     #: Whether `_is_changed_inside` applies to this class.
@@ -181,7 +182,7 @@ class Pool:
         elif on_nodes is not None:
             self._core, self._pool_workers = on_nodes(processes, arguments, of_worker)
         else:
-            self._core = self._new_core()
+            self._core = self._new_core(name)
             self._pool_workers = self._new_workers(
                 self._core, start, processes, arguments, of_worker
             )
@@ -197,8 +198,8 @@ class Pool:
             raise
 
     @staticmethod
-    def _new_core() -> Any:
-        return PoolCore()
+    def _new_core(name: str | None) -> Any:
+        return PoolCore(name)
 
     @staticmethod
     def _new_workers(
@@ -785,7 +786,7 @@ class ThreadPool(Pool):
         super().__init__(processes, initializer, initargs)
 
     @staticmethod
-    def _new_core() -> Any:
+    def _new_core(name: str | None) -> Any:
         from ._pool.thread_core import ThreadCore
 
         return ThreadCore()

@@ -62,6 +62,14 @@ class _Parts:
     _ignore_epipe = _Part("_ignore_epipe")
     _thread = _Part("_thread")
 
+    def __repr__(self: Any) -> str:
+        try:
+            name = self._name()
+        except Exception:
+            name = None
+        text = object.__repr__(self)
+        return text if name is None else f"{text[:-1]} name={name!r}>"
+
 
 class Queue(_Queue, _Parts):
     """A first-in, first-out queue for many producers and many consumers.
@@ -77,13 +85,14 @@ class Queue(_Queue, _Parts):
 
     Args:
         maxsize: the most items it holds; 0 or less: no limit but memory.
+        name: its name in what `procession` commands show; see `procession.snapshot`.
         ctx: the context that made it.
     """
 
-    def __init__(self, maxsize: int = 0, *, ctx: Any) -> None:
+    def __init__(self, maxsize: int = 0, *, ctx: Any, name: str | None = None) -> None:
         if maxsize > 2**31 - 1:
             raise OverflowError("maxsize is too large")
-        self._create(max(maxsize, 0))
+        self._create(max(maxsize, 0), name=name)
 
     def join_thread(self) -> None:
         """Return at once: there is no thread to wait for. Call it only after `close`."""
@@ -142,11 +151,12 @@ class SimpleQueue(_Queue, _Parts):
     """A queue with only `put(obj)`, `get()`, `empty()` and `close()`, and `put_many` and `get_many`.
 
     Args:
+        name: its name in what `procession` commands show; see `procession.snapshot`.
         ctx: the context that made it.
     """
 
-    def __init__(self, *, ctx: Any) -> None:
-        self._create(0, used=True)
+    def __init__(self, *, ctx: Any, name: str | None = None) -> None:
+        self._create(0, used=True, name=name)
 
     def _put_failed(self, error: Exception, obj: object) -> None:
         raise error

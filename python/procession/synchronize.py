@@ -41,6 +41,15 @@ def _holder(lock: Any) -> str:
     return name if thread == "MainThread" else f"{name}|{thread}"
 
 
+def _named(made: Any) -> str:
+    """Return the name of a primitive as the first argument of its `repr`."""
+    try:
+        name = made._name()
+    except Exception:
+        name = None
+    return "" if name is None else f"name={name!r}, "
+
+
 class SemLock:
     """The common base of the lock classes.
 
@@ -71,18 +80,19 @@ class Lock(_Lock, SemLock):
 
     Args:
         recover: "error", or "silent" to pass on the lock of a dead holder without `OwnerDied`.
+        name: its name in errors and in what `procession` commands show; see `procession.snapshot`.
         ctx: the context that made it.
     """
 
-    def __init__(self, *, ctx: Any, recover: str = "error") -> None:
-        self._create(recover)
+    def __init__(self, *, ctx: Any, recover: str = "error", name: str | None = None) -> None:
+        self._create(recover, name)
 
     def __repr__(self) -> str:
         try:
             owner = _holder(self)
         except Exception:
             owner = "unknown"
-        return f"<{type(self).__name__}(owner={owner})>"
+        return f"<{type(self).__name__}({_named(self)}owner={owner})>"
 
 
 class RLock(_RLock, SemLock):
@@ -93,13 +103,14 @@ class RLock(_RLock, SemLock):
 
     Args:
         recover: "error", or "silent" to pass on the lock of a dead holder without `OwnerDied`.
+        name: its name in errors and in what `procession` commands show; see `procession.snapshot`.
         ctx: the context that made it.
     """
 
     kind = RECURSIVE_MUTEX
 
-    def __init__(self, *, ctx: Any, recover: str = "error") -> None:
-        self._create(recover)
+    def __init__(self, *, ctx: Any, recover: str = "error", name: str | None = None) -> None:
+        self._create(recover, name)
 
     def __repr__(self) -> str:
         count: Any
@@ -109,7 +120,7 @@ class RLock(_RLock, SemLock):
             count = (0, self._count(), "nonzero", "nonzero")[which]
         except Exception:
             owner = count = "unknown"
-        return f"<{type(self).__name__}({owner}, {count})>"
+        return f"<{type(self).__name__}({_named(self)}{owner}, {count})>"
 
 
 def _value(semaphore: Any) -> Any:
@@ -128,6 +139,7 @@ class Semaphore(_Semaphore):
         recover: None, or "silent" to give back what a process had acquired and not released when it
             died. This is for semaphores that are released by the process that acquired them; each
             call costs about three times as much.
+        name: its name in what `procession` commands show; see `procession.snapshot`.
         ctx: the context that made it.
     """
 
@@ -135,11 +147,13 @@ class Semaphore(_Semaphore):
     _semlock = SemLock._semlock
     _is_zero = SemLock._is_zero
 
-    def __init__(self, value: int = 1, *, ctx: Any, recover: str | None = None) -> None:
-        self._create(value, False, recover)
+    def __init__(
+        self, value: int = 1, *, ctx: Any, recover: str | None = None, name: str | None = None
+    ) -> None:
+        self._create(value, False, recover, name)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}(value={_value(self)})>"
+        return f"<{type(self).__name__}({_named(self)}value={_value(self)})>"
 
 
 class BoundedSemaphore(Semaphore):
@@ -148,14 +162,18 @@ class BoundedSemaphore(Semaphore):
     Args:
         value: its initial value.
         recover: as for `Semaphore`.
+        name: as for `Semaphore`.
         ctx: the context that made it.
     """
 
-    def __init__(self, value: int = 1, *, ctx: Any, recover: str | None = None) -> None:
-        self._create(value, True, recover)
+    def __init__(
+        self, value: int = 1, *, ctx: Any, recover: str | None = None, name: str | None = None
+    ) -> None:
+        self._create(value, True, recover, name)
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__}(value={_value(self)}, maxvalue={self.maxvalue})>"
+        value = _value(self)
+        return f"<{type(self).__name__}({_named(self)}value={value}, maxvalue={self.maxvalue})>"
 
 
 class _Count:
@@ -173,12 +191,17 @@ class Condition(_Condition):
     The longest waiter is notified first.
 
     Args:
-        lock: its `Lock` or `RLock`; None makes an `RLock`.
+        lock: its `Lock` or `RLock`; None makes an `RLock`, which gets the same name.
+        name: its name in what `procession` commands show; see `procession.snapshot`.
         ctx: the context that made it.
     """
 
-    def __init__(self, lock: Lock | RLock | None = None, *, ctx: Any) -> None:
-        self._create(ctx.RLock() if lock is None else lock)
+    def __init__(
+        self, lock: Lock | RLock | None = None, *, ctx: Any, name: str | None = None
+    ) -> None:
+        if lock is None:
+            lock = ctx.RLock() if name is None else ctx.RLock(name=name)
+        self._create(lock, name)
         self._follow_lock()
 
     def __setstate__(self, state: Any) -> None:
@@ -214,7 +237,7 @@ class Condition(_Condition):
             waiting = self._waiting()
         except Exception:
             waiting = "unknown"
-        return f"<{type(self).__name__}({self._lock}, {waiting})>"
+        return f"<{type(self).__name__}({_named(self)}{self._lock}, {waiting})>"
 
     @property
     def _sleeping_count(self) -> _Count:
@@ -282,15 +305,17 @@ class Event(_Event):
     """A flag that processes set, clear and wait for.
 
     Args:
+        name: its name in what `procession` commands show; see `procession.snapshot`.
         ctx: the context that made it.
     """
 
-    def __init__(self, *, ctx: Any) -> None:
-        self._create()
+    def __init__(self, *, ctx: Any, name: str | None = None) -> None:
+        self._create(name)
 
     def __repr__(self) -> str:
         status = "set" if self.is_set() else "unset"
-        return f"<{type(self).__qualname__} at {id(self):#x} {status}>"
+        name = _named(self).rstrip(", ")
+        return f"<{type(self).__qualname__} at {id(self):#x} {name and name + ' '}{status}>"
 
 
 class Barrier(threading.Barrier):
@@ -300,6 +325,7 @@ class Barrier(threading.Barrier):
         parties: their number. No party ever passes a barrier of less than one.
         action: called by one of them before they go on; if it raises, the barrier is broken.
         timeout: seconds that `wait` waits unless told otherwise (None: forever).
+        name: its name in what `procession` commands show; see `procession.snapshot`.
         ctx: the context that made it.
     """
 
@@ -310,9 +336,10 @@ class Barrier(threading.Barrier):
         timeout: float | None = None,
         *,
         ctx: Any,
+        name: str | None = None,
     ) -> None:
         core = _Barrier()
-        core._create(parties)
+        core._create(parties, name)
         self.__setstate__((action, timeout, core))
 
     def __getstate__(self) -> Any:
@@ -337,6 +364,10 @@ class Barrier(threading.Barrier):
     def abort(self) -> None:
         """Break the barrier, until it is reset."""
         self._core.abort()
+
+    def __repr__(self) -> str:
+        name = _named(self._core).rstrip(", ")
+        return super().__repr__()[:-1] + (name and f" {name}") + ">"
 
     @property
     def parties(self) -> int:

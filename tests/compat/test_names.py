@@ -86,7 +86,7 @@ ADDED_PARAMETERS = {
     "worker_exit": "what a pool's worker calls before it ends",
     "seed": "what random numbers a pool's tasks get",
     "threads_per_worker": "how many threads numerical libraries start in a pool's worker",
-    "name": "what a pool is called",
+    "name": "what errors and commands call an object",
     "die_with_parent": "a process that is not daemonic can leave with its parent, too",
     "shutdown_timeout": "of 3.11, everywhere: how long a server has to end",
     "digest_name": "of 3.12, everywhere: how a peer proves itself",

@@ -3,7 +3,7 @@
 use crate::findings::{look, Findings, Limits};
 use crate::text::{self, bytes, clean, label, pids, time};
 use crate::{json, pick, Failure};
-use procession_core::inspect::FamilySnapshot;
+use procession_core::inspect::{FamilySnapshot, ObjectId};
 use std::io::{self, Write};
 use std::time::Duration;
 
@@ -61,6 +61,16 @@ fn section(out: &mut dyn Write, name: &str, head: &[&str], rows: Vec<Vec<String>
     text::table(out, head, &rows)
 }
 
+/// The name of an object, or a dash.
+fn name(seen: &FamilySnapshot, id: ObjectId) -> String {
+    seen.name(id).map_or("-".to_owned(), text::escaped)
+}
+
+/// The line that made an object, or a dash.
+fn made(seen: &FamilySnapshot, id: ObjectId) -> String {
+    seen.made(id).map_or("-".to_owned(), |made| clean(&made.to_string()))
+}
+
 fn processes(out: &mut dyn Write, seen: &FamilySnapshot) -> io::Result<()> {
     let mut rows = Vec::new();
     for process in &seen.processes {
@@ -101,14 +111,11 @@ fn locks(out: &mut dyn Write, seen: &FamilySnapshot) -> io::Result<()> {
             Some(pid) => format!("{} ({pid})", clean(&holder.name)),
             None => "a process that is gone".to_owned(),
         });
-        let made = lock
-            .made
-            .as_ref()
-            .map_or("-".to_owned(), |made| clean(&made.to_string()));
         vec![
             lock.id.to_string(),
             lock.kind.to_owned(),
-            made,
+            name(seen, lock.id),
+            made(seen, lock.id),
             holder,
             pids(&lock.waiters),
         ]
@@ -116,7 +123,7 @@ fn locks(out: &mut dyn Write, seen: &FamilySnapshot) -> io::Result<()> {
     section(
         out,
         "locks",
-        &["ID", "KIND", "MADE AT", "HELD BY", "WAITING"],
+        &["ID", "KIND", "NAME", "MADE AT", "HELD BY", "WAITING"],
         rows.collect(),
     )
 }
@@ -126,6 +133,7 @@ fn queues(out: &mut dyn Write, seen: &FamilySnapshot) -> io::Result<()> {
         let about = if queue.is_depth_exact { "" } else { "<=" };
         vec![
             queue.id.to_string(),
+            name(seen, queue.id),
             format!("{about}{}", queue.depth),
             if queue.maxsize == 0 {
                 "-".to_owned()
@@ -136,9 +144,20 @@ fn queues(out: &mut dyn Write, seen: &FamilySnapshot) -> io::Result<()> {
             pids(&queue.getters),
             pids(&queue.putters),
             pids(&queue.joiners),
+            made(seen, queue.id),
         ]
     });
-    let head = ["ID", "DEPTH", "LIMIT", "PUT", "WAITING TO GET", "TO PUT", "TO JOIN"];
+    let head = [
+        "ID",
+        "NAME",
+        "DEPTH",
+        "LIMIT",
+        "PUT",
+        "WAITING TO GET",
+        "TO PUT",
+        "TO JOIN",
+        "MADE AT",
+    ];
     section(out, "queues", &head, rows.collect())
 }
 
@@ -147,44 +166,51 @@ fn pools(out: &mut dyn Write, seen: &FamilySnapshot) -> io::Result<()> {
         let busy = pool.workers.iter().filter(|worker| worker.item_ms.is_some()).count();
         vec![
             pool.id.to_string(),
+            name(seen, pool.id),
             pool.state.to_owned(),
             pool.queued.to_string(),
             pool.running.to_string(),
             pool.done.to_string(),
             pool.uncollected.to_string(),
             format!("{} ({busy} busy)", pool.workers.len()),
+            made(seen, pool.id),
         ]
     });
-    let head = ["ID", "STATE", "QUEUED", "RUNNING", "DONE", "UNCOLLECTED", "WORKERS"];
+    let head = [
+        "ID",
+        "NAME",
+        "STATE",
+        "QUEUED",
+        "RUNNING",
+        "DONE",
+        "UNCOLLECTED",
+        "WORKERS",
+        "MADE AT",
+    ];
     section(out, "pools", &head, rows.collect())
 }
 
 fn others(out: &mut dyn Write, seen: &FamilySnapshot) -> io::Result<()> {
+    let row = |id: ObjectId, kind: &str, state: String, waiters: &[u32]| {
+        vec![
+            id.to_string(),
+            kind.to_owned(),
+            name(seen, id),
+            state,
+            pids(waiters),
+            made(seen, id),
+        ]
+    };
     let mut rows = Vec::new();
     for one in &seen.semaphores {
-        rows.push(vec![
-            one.id.to_string(),
-            "semaphore".to_owned(),
-            format!("value {}", one.value),
-            pids(&one.waiters),
-        ]);
+        rows.push(row(one.id, "semaphore", format!("value {}", one.value), &one.waiters));
     }
     for one in &seen.events {
         let state = if one.is_set { "set" } else { "not set" };
-        rows.push(vec![
-            one.id.to_string(),
-            "event".to_owned(),
-            state.to_owned(),
-            pids(&one.waiters),
-        ]);
+        rows.push(row(one.id, "event", state.to_owned(), &one.waiters));
     }
     for one in &seen.conditions {
-        rows.push(vec![
-            one.id.to_string(),
-            "condition".to_owned(),
-            "-".to_owned(),
-            pids(&one.waiters),
-        ]);
+        rows.push(row(one.id, "condition", "-".to_owned(), &one.waiters));
     }
     for one in &seen.barriers {
         let state = if one.is_broken {
@@ -192,14 +218,13 @@ fn others(out: &mut dyn Write, seen: &FamilySnapshot) -> io::Result<()> {
         } else {
             format!("{} of {}", one.waiters.len(), one.parties)
         };
-        rows.push(vec![
-            one.id.to_string(),
-            "barrier".to_owned(),
-            state,
-            pids(&one.waiters),
-        ]);
+        rows.push(row(one.id, "barrier", state, &one.waiters));
     }
-    section(out, "others", &["ID", "KIND", "STATE", "WAITING"], rows)
+    for one in &seen.collections {
+        rows.push(row(one.id, one.kind, "-".to_owned(), &[]));
+    }
+    let head = ["ID", "KIND", "NAME", "STATE", "WAITING", "MADE AT"];
+    section(out, "others", &head, rows)
 }
 
 fn memory(out: &mut dyn Write, seen: &FamilySnapshot) -> io::Result<()> {

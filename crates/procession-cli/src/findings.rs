@@ -269,7 +269,7 @@ impl Watch {
                 continue;
             };
             let (this, held_by) = (
-                text::lock(lock.kind, lock.id, lock.made.as_ref()),
+                text::lock(lock.kind, lock.id, self.found.seen.name(lock.id), lock.made.as_ref()),
                 text::named(&holder.name, pid),
             );
             let waits = format!("{} has waited for it for {}", text::named(name, waiter), time(for_ms));
@@ -294,7 +294,10 @@ impl Watch {
                 if states.get(&pid) == Some(&ProcessState::Stopped) {
                     warnings.push(Warning {
                         kind: "stopped worker",
-                        text: format!("worker {pid} of pool {} is stopped in the middle of a task", pool.id),
+                        text: format!(
+                            "worker {pid} of {} is stopped in the middle of a task",
+                            text::object("pool", pool.id, self.found.seen.name(pool.id))
+                        ),
                         object: Some(pool.id),
                         pids: vec![pid],
                     });
@@ -322,7 +325,8 @@ impl Watch {
                 warnings.push(Warning {
                     kind: "queue grows",
                     text: format!(
-                        "queue {id} only grows: from {first} to {depth} items in {}",
+                        "{} only grows: from {first} to {depth} items in {}",
+                        text::object("queue", id, self.found.seen.name(id)),
                         time(for_ms)
                     ),
                     object: Some(id),
@@ -343,8 +347,8 @@ impl Watch {
                 warnings.push(Warning {
                     kind: "workers replaced",
                     text: format!(
-                        "pool {}: {replaced} workers or more have failed in {}",
-                        pool.id,
+                        "{}: {replaced} workers or more have failed in {}",
+                        text::object("pool", pool.id, self.found.seen.name(pool.id)),
                         time(for_ms)
                     ),
                     object: Some(pool.id),

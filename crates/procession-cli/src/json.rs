@@ -3,7 +3,7 @@
 use crate::findings::{Findings, Warning};
 use crate::text::{self, steers};
 use procession_core::inspect::{
-    Deadlock, FamilySnapshot, HolderSeen, LockSeen, PoolSeen, ProcessSeen, QueueSeen, WaitSeen,
+    Deadlock, FamilySnapshot, HolderSeen, LockSeen, ObjectId, PoolSeen, ProcessSeen, QueueSeen, WaitSeen,
 };
 use serde_json::{json, Value};
 use std::fmt::Write;
@@ -46,6 +46,7 @@ fn deadlock(found: &Deadlock) -> Value {
             "name": member.name,
             "thread": member.thread,
             "lock": member.lock.to_string(),
+            "lock_name": member.lock_name,
             "kind": member.kind,
             "made": member.made.as_ref().map(ToString::to_string),
             "for_ms": member.for_ms,
@@ -63,8 +64,13 @@ fn warning(found: &Warning) -> Value {
 }
 
 fn snapshot(seen: &FamilySnapshot) -> Value {
-    let waiting = |id: String, fields: Value, waiters: &[u32]| {
-        let mut object = json!({ "id": id, "waiters": waiters });
+    let labelled = |id: ObjectId, mut object: Value| {
+        object["name"] = json!(seen.name(id));
+        object["made"] = json!(seen.made(id).map(ToString::to_string));
+        object
+    };
+    let waiting = |id: ObjectId, fields: Value, waiters: &[u32]| {
+        let mut object = labelled(id, json!({ "id": id.to_string(), "waiters": waiters }));
         if let (Some(object), Some(fields)) = (object.as_object_mut(), fields.as_object()) {
             object.extend(fields.clone());
         }
@@ -79,29 +85,33 @@ fn snapshot(seen: &FamilySnapshot) -> Value {
             "exit_code": ended.exit_code,
         })).collect::<Vec<_>>(),
         "deaths": seen.deaths,
-        "locks": seen.locks.iter().map(lock).collect::<Vec<_>>(),
+        "locks": seen.locks.iter().map(|one| labelled(one.id, lock(one))).collect::<Vec<_>>(),
         "semaphores": seen.semaphores.iter().map(|one| waiting(
-            one.id.to_string(),
+            one.id,
             json!({ "value": one.value, "bound": one.bound }),
             &one.waiters,
         )).collect::<Vec<_>>(),
         "events": seen.events.iter().map(|one| waiting(
-            one.id.to_string(),
+            one.id,
             json!({ "is_set": one.is_set }),
             &one.waiters,
         )).collect::<Vec<_>>(),
         "conditions": seen.conditions.iter().map(|one| waiting(
-            one.id.to_string(),
+            one.id,
             json!({}),
             &one.waiters,
         )).collect::<Vec<_>>(),
         "barriers": seen.barriers.iter().map(|one| waiting(
-            one.id.to_string(),
+            one.id,
             json!({ "parties": one.parties, "is_broken": one.is_broken }),
             &one.waiters,
         )).collect::<Vec<_>>(),
-        "queues": seen.queues.iter().map(queue).collect::<Vec<_>>(),
-        "pools": seen.pools.iter().map(pool).collect::<Vec<_>>(),
+        "queues": seen.queues.iter().map(|one| labelled(one.id, queue(one))).collect::<Vec<_>>(),
+        "pools": seen.pools.iter().map(|one| labelled(one.id, pool(one))).collect::<Vec<_>>(),
+        "collections": seen.collections.iter().map(|one| labelled(
+            one.id,
+            json!({ "id": one.id.to_string(), "kind": one.kind }),
+        )).collect::<Vec<_>>(),
         "memory": seen.memory.iter().map(|usage| json!({
             "kind": usage.kind,
             "count": usage.count,
@@ -148,7 +158,6 @@ fn lock(seen: &LockSeen) -> Value {
     json!({
         "id": seen.id.to_string(),
         "kind": seen.kind,
-        "made": seen.made.as_ref().map(ToString::to_string),
         "holder": seen.holder.as_ref().map(holder),
         "count": seen.count,
         "waiters": seen.waiters,

@@ -93,6 +93,7 @@ pub(crate) fn text(found: &Findings) -> String {
     };
     family(&mut page, found);
     processes(&mut page, seen);
+    names(&mut page, seen);
     queues(&mut page, seen);
     locks(&mut page, seen);
     pools(&mut page, seen);
@@ -222,6 +223,23 @@ fn processes(page: &mut Page, seen: &FamilySnapshot) {
         "Longest wait of a thread of a process; 0: none waits.",
         &|one| seconds(one.waits.iter().map(|wait| wait.for_ms).max().unwrap_or(0)),
     );
+}
+
+/// The names that the program gave its objects.
+fn names(page: &mut Page, seen: &FamilySnapshot) {
+    let mut info = page.metric(
+        "procession_object_info",
+        "gauge",
+        "1 for each queue, lock and pool that the program gave a name, with that name.",
+    );
+    let queues = seen.queues.iter().map(|one| ("queue", one.id));
+    let pools = seen.pools.iter().map(|one| ("pool", one.id));
+    let locks = seen.locks.iter().map(|one| (one.kind, one.id));
+    let all = queues.chain(pools).chain(locks);
+    let named = all.filter_map(|(kind, id)| Some((kind, id.to_string(), seen.name(id)?)));
+    for (kind, id, name) in named.take(MOST_OF_A_KIND) {
+        info.sample(&[("object", &id), ("kind", kind), ("name", name)], 1.0);
+    }
 }
 
 fn queues(page: &mut Page, seen: &FamilySnapshot) {

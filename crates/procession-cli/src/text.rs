@@ -62,6 +62,27 @@ pub(crate) fn clean(text: &str) -> String {
     text.chars().map(|char| if steers(char) { '?' } else { char }).collect()
 }
 
+/// A name that the program gave an object: with escapes for characters that a terminal would obey.
+pub(crate) fn escaped(name: &str) -> String {
+    let mut text = String::new();
+    for char in name.chars() {
+        if steers(char) {
+            text.extend(char.escape_default());
+        } else {
+            text.push(char);
+        }
+    }
+    text
+}
+
+/// An object by its kind, its number and its name, if it has one: `lock 64.1 "db"`.
+pub(crate) fn object(kind: &str, id: ObjectId, name: Option<&str>) -> String {
+    match name {
+        Some(name) => format!("{kind} {id} \"{}\"", escaped(name)),
+        None => format!("{kind} {id}"),
+    }
+}
+
 /// The process that holds the lock that is waited for.
 fn holder(wait: &WaitSeen, seen: &FamilySnapshot) -> Option<u32> {
     let lock = seen.locks.iter().find(|lock| Some(lock.id) == wait.object)?;
@@ -69,16 +90,18 @@ fn holder(wait: &WaitSeen, seen: &FamilySnapshot) -> Option<u32> {
 }
 
 /// The operation that waits, and its object: `acquire on lock 64.1`.
-fn operation(wait: &WaitSeen, word: &str) -> String {
+fn operation(wait: &WaitSeen, seen: &FamilySnapshot, word: &str) -> String {
     match wait.object {
-        Some(id) if !wait.kind.is_empty() => format!("{}{word} {} {id}", wait.operation, wait.kind),
+        Some(id) if !wait.kind.is_empty() => {
+            format!("{}{word} {}", wait.operation, object(wait.kind, id, seen.name(id)))
+        }
         _ => wait.operation.to_owned(),
     }
 }
 
 /// What a thread waits for, short: `acquire lock 64.1 2.0s (4711)`; the number in parentheses is the holder's.
 pub(crate) fn short_wait(wait: &WaitSeen, seen: &FamilySnapshot) -> String {
-    let (operation, time) = (operation(wait, ""), time(wait.for_ms));
+    let (operation, time) = (operation(wait, seen, ""), time(wait.for_ms));
     match holder(wait, seen) {
         Some(pid) => format!("{operation} {time} ({pid})"),
         None => format!("{operation} {time}"),
@@ -87,7 +110,7 @@ pub(crate) fn short_wait(wait: &WaitSeen, seen: &FamilySnapshot) -> String {
 
 /// What a thread waits for: `acquire on lock 64.1, held by 4711, for 2.0s`.
 pub(crate) fn wait(wait: &WaitSeen, seen: &FamilySnapshot) -> String {
-    let (operation, time) = (operation(wait, " on"), time(wait.for_ms));
+    let (operation, time) = (operation(wait, seen, " on"), time(wait.for_ms));
     match holder(wait, seen) {
         Some(pid) => format!("{operation}, held by {pid}, for {time}"),
         None => format!("{operation} for {time}"),
@@ -107,11 +130,21 @@ pub(crate) fn named(name: &str, pid: u32) -> String {
     }
 }
 
-/// A lock, and the line that made it: `lock 64.1 (made at /srv/shop.py:16)`.
-pub(crate) fn lock(kind: &str, id: ObjectId, made: Option<&CreationSite>) -> String {
+/// A lock, its name, and the line that made it: `lock 64.1 "db" (made at /srv/shop.py:16)`.
+pub(crate) fn lock(kind: &str, id: ObjectId, name: Option<&str>, made: Option<&CreationSite>) -> String {
+    let lock = object(kind, id, name);
     match made {
-        Some(made) => format!("{kind} {id} (made at {})", clean(&made.to_string())),
-        None => format!("{kind} {id}"),
+        Some(made) => format!("{lock} (made at {})", clean(&made.to_string())),
+        None => lock,
+    }
+}
+
+/// What tells people which object it is: the name that the program gave it, or the line that made it.
+pub(crate) fn name_or_line(seen: &FamilySnapshot, id: ObjectId) -> String {
+    match (seen.name(id), seen.made(id)) {
+        (Some(name), _) => escaped(name),
+        (None, Some(made)) => clean(&made.to_string()),
+        (None, None) => "-".to_owned(),
     }
 }
 
@@ -134,7 +167,12 @@ pub(crate) fn deadlock(deadlock: &Deadlock) -> Vec<String> {
             "{} has waited {} for {}, held by {} for at least {}",
             thread(member),
             time(member.for_ms),
-            lock(member.kind, member.lock, member.made.as_ref()),
+            lock(
+                member.kind,
+                member.lock,
+                member.lock_name.as_deref(),
+                member.made.as_ref()
+            ),
             thread(next),
             time(next.for_ms),
         )
@@ -150,7 +188,7 @@ pub(crate) fn deadlock(deadlock: &Deadlock) -> Vec<String> {
 pub(crate) fn short_deadlock(deadlock: &Deadlock) -> Vec<String> {
     let members = &deadlock.members;
     let phrase = |(member, next): (&DeadlockMember, &DeadlockMember)| {
-        let lock = lock(member.kind, member.lock, None);
+        let lock = object(member.kind, member.lock, member.lock_name.as_deref());
         let waits = format!("{} waits {}", thread(member), time(member.for_ms));
         format!("{} holds {lock}; {waits}", thread(next))
     };
@@ -163,7 +201,12 @@ pub(crate) fn own_lock(member: &DeadlockMember) -> String {
         "{} has waited {} for {}, which it holds itself; it goes on only if another thread or process releases it",
         thread(member),
         time(member.for_ms),
-        lock(member.kind, member.lock, member.made.as_ref()),
+        lock(
+            member.kind,
+            member.lock,
+            member.lock_name.as_deref(),
+            member.made.as_ref()
+        ),
     )
 }
 

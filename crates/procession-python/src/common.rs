@@ -102,7 +102,7 @@ pub fn wait<T: Send>(py: Python<'_>, mut wait: impl FnMut() -> Result<T, WaitErr
 pub fn owner_died(py: Python<'_>, death: &Death) -> PyErr {
     let text = format!("{death}; what it protects may be half changed");
     let made = death.made.as_ref().map(ToString::to_string);
-    let arguments = (text, death.pid, &death.name, death.object, made);
+    let arguments = (text, death.pid, &death.name, death.object, made, "", &death.object_name);
     of_our_own(py, "OwnerDied", arguments)
 }
 

@@ -14,6 +14,7 @@ mod finalizing;
 mod fork_server;
 mod guarded;
 mod imports;
+mod label;
 mod lines;
 mod payload;
 mod pool;

@@ -76,11 +76,25 @@ impl<T: Plain> Array<T> {
     /// Create an array of `len` zeroes.
     #[track_caller]
     pub fn zeroed(len: usize) -> Result<Self> {
+        let lock = Lock::new();
+        Self::guarded_by(len, lock)
+    }
+
+    /// As [`new`](Self::new), with a name for the lock, as [`Lock::named`](crate::Lock::named).
+    #[track_caller]
+    pub fn named(name: &str, items: &[T]) -> Result<Self> {
+        let lock = Lock::named(name);
+        let array = Self::guarded_by(items.len(), lock)?;
+        array.lock()?.copy_from_slice(items);
+        Ok(array)
+    }
+
+    fn guarded_by(len: usize, lock: Result<Lock>) -> Result<Self> {
         Self::check()?;
         let size = len
             .checked_mul(size_of::<T>())
             .ok_or(Error::Invalid("the array is larger than memory can be"))?;
-        let lock = Lock::new()?;
+        let lock = lock?;
         Ok(Self {
             bytes: SharedBytes::guarded(size, lock.engine()).ours()?,
             lock,

@@ -35,6 +35,8 @@ pub struct Death {
     pub panicked: bool,
     /// The name of the class of what it held.
     pub object: &'static str,
+    /// The name that the program gave that object.
+    pub object_name: Option<String>,
     /// File and line, from 1, of the call that made this object, if they were recorded. Of a long path only the end,
     /// after an ellipsis.
     pub made: Option<(String, u32)>,
@@ -49,6 +51,7 @@ impl Death {
             thread: death.thread,
             panicked: death.panicked,
             object: death.object,
+            object_name: death.object_name.clone(),
             made: death.made.as_ref().map(|made| (made.file.clone(), made.line)),
             text: death.to_string(),
         }
@@ -74,6 +77,7 @@ impl Death {
             thread: None,
             panicked,
             object,
+            object_name: None, // the objects that have such data have no names
             made,
             text: format!("{label} {end} holding the {object}{made_at}"),
         }

@@ -136,6 +136,7 @@ mod forward;
 mod futures;
 mod image;
 mod join;
+mod label;
 mod logging;
 mod panic;
 mod pipe;

@@ -1,6 +1,7 @@
 //! A queue of values between processes.
 
 use crate::error::Ours;
+use crate::label::label;
 use crate::uninterrupted::uninterrupted;
 use crate::wire;
 use crate::{Error, Result};
@@ -76,20 +77,50 @@ impl<'de, T> Deserialize<'de> for Queue<T> {
 
 impl<T> Queue<T> {
     /// Create a queue that grows as long as memory lasts.
+    #[track_caller]
     pub fn new() -> Result<Self> {
-        Self::create(0)
+        Self::create(0, None)
+    }
+
+    /// As [`new`](Self::new), with a name of at most 64 bytes, which the `procession` command shows.
+    ///
+    /// ```
+    /// let orders = procession::Queue::named("orders")?;
+    /// orders.put(&1)?;
+    /// assert_eq!(orders.name().as_deref(), Some("orders"));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn named(name: &str) -> Result<Self> {
+        Self::create(0, Some(name))
+    }
+
+    /// As [`bounded`](Self::bounded), with a name, as [`named`](Self::named).
+    #[track_caller]
+    pub fn bounded_named(name: &str, capacity: u64) -> Result<Self> {
+        if capacity == 0 {
+            return Err(Error::Invalid("a bounded queue needs a capacity of at least 1"));
+        }
+        Self::create(capacity, Some(name))
+    }
+
+    /// The name that it was made with.
+    pub fn name(&self) -> Option<String> {
+        self.inner.name()
     }
 
     /// Create a queue for at most `capacity` items; `put` waits while it is full.
+    #[track_caller]
     pub fn bounded(capacity: u64) -> Result<Self> {
         if capacity == 0 {
             return Err(Error::Invalid("a bounded queue needs a capacity of at least 1"));
         }
-        Self::create(capacity)
+        Self::create(capacity, None)
     }
 
-    fn create(maxsize: u64) -> Result<Self> {
-        let inner = channel::Queue::create(maxsize).ours()?;
+    #[track_caller]
+    fn create(maxsize: u64, name: Option<&str>) -> Result<Self> {
+        let inner = channel::Queue::labelled(maxsize, label(name)).ours()?;
         Ok(Self {
             inner,
             items: PhantomData,

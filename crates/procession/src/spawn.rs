@@ -168,6 +168,11 @@ impl Builder {
         self
     }
 
+    /// The name that was set.
+    pub(crate) fn given_name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
     /// The name that was set, or `default`.
     pub(crate) fn name_or<'a>(&'a self, default: &'a str) -> &'a str {
         self.name.as_deref().unwrap_or(default)

@@ -78,6 +78,9 @@ fn waiting(pids: &[u32]) -> Entry {
     }
 }
 
+/// The column of names: of an object without one, the line that made it.
+const LABEL: &str = "NAME OR LINE";
+
 /// The names of a table's columns, and their widths; the last takes what is left.
 pub(super) fn head(shown: Shown) -> &'static [(&'static str, u16)] {
     match shown {
@@ -96,15 +99,10 @@ pub(super) fn head(shown: Shown) -> &'static [(&'static str, u16)] {
             ("IN/S", 8),
             ("OUT/S", 8),
             ("TO GET", 12),
-            ("TO PUT", 0),
+            ("TO PUT", 12),
+            (LABEL, 0),
         ],
-        Shown::Locks => &[
-            ("LOCK", 10),
-            ("KIND", 6),
-            ("HELD BY", 20),
-            ("WAITING", 12),
-            ("MADE AT", 0),
-        ],
+        Shown::Locks => &[("LOCK", 10), ("KIND", 6), ("HELD BY", 20), ("WAITING", 12), (LABEL, 0)],
         Shown::Pools => &[
             ("POOL", 10),
             ("STATE", 11),
@@ -112,7 +110,8 @@ pub(super) fn head(shown: Shown) -> &'static [(&'static str, u16)] {
             ("RUNNING", 8),
             ("DONE", 9),
             ("DONE/S", 8),
-            ("WORKERS", 0),
+            ("WORKERS", 14),
+            (LABEL, 0),
         ],
         Shown::Warnings => &[("KIND", 20), ("WHAT", 0)],
     }
@@ -164,6 +163,7 @@ fn queues(state: &State) -> Vec<Row> {
                 rate(moves.map(|moves| moves.outward)),
                 waiting(&queue.getters),
                 waiting(&queue.putters),
+                words(text::name_or_line(state.seen(), queue.id)),
             ],
             is_notable: !queue.putters.is_empty(),
         }
@@ -183,11 +183,7 @@ fn locks(state: &State) -> Vec<Row> {
                 words(lock.kind),
                 words(holder.unwrap_or_else(|| "-".to_owned())),
                 waiting(&lock.waiters),
-                words(
-                    lock.made
-                        .as_ref()
-                        .map_or("-".to_owned(), |made| clean(&made.to_string())),
-                ),
+                words(text::name_or_line(state.seen(), lock.id)),
             ],
             is_notable: !lock.waiters.is_empty(),
         }
@@ -207,6 +203,7 @@ fn pools(state: &State) -> Vec<Row> {
                 number(pool.done),
                 rate(state.rate(pool.id).map(|moves| moves.outward)),
                 words(format!("{busy} of {} busy", pool.workers.len())),
+                words(text::name_or_line(state.seen(), pool.id)),
             ],
             is_notable: false,
         }

@@ -88,7 +88,7 @@ fn queues_have_rates() {
     let (lines, _) = screen(&state, false, (80, 24));
     let row = lines.iter().find(|line| line.starts_with("9.0")).unwrap();
     let cells: Vec<&str> = row.split_whitespace().collect();
-    assert_eq!(cells, ["9.0", "4", "-", "10", "10", "-", "-"]);
+    assert_eq!(cells, ["9.0", "4", "-", "10", "10", "-", "-", "-"]);
 }
 
 #[test]

@@ -4,6 +4,7 @@
 //! An arrow, or the time of an item in a queue, is written when both its ends are known, in whichever order they come:
 //! the rings of two processes are read one after the other.
 
+use crate::text;
 use procession_core::inspect::{FamilySnapshot, ObjectId, TraceEvent};
 use procession_core::trace::What;
 use serde_json::{json, Value};
@@ -72,8 +73,8 @@ pub(super) struct Chrome<W: Write> {
     tasks: HashMap<(ObjectId, u64), Task>,
     /// When processes were found dead.
     deaths: HashMap<u32, u64>,
-    /// The line that made an object.
-    made: HashMap<ObjectId, String>,
+    /// The name of an object, or the line that made it.
+    labels: HashMap<ObjectId, String>,
     arrows: u64,
 }
 
@@ -92,7 +93,7 @@ impl<W: Write> Chrome<W> {
             held: HashMap::new(),
             tasks: HashMap::new(),
             deaths: HashMap::new(),
-            made: HashMap::new(),
+            labels: HashMap::new(),
             arrows: 0,
         })
     }
@@ -108,10 +109,13 @@ impl<W: Write> Chrome<W> {
 
     /// Note the lines that made the family's objects.
     pub(super) fn note_objects(&mut self, seen: &FamilySnapshot) {
-        for lock in &seen.locks {
-            if let Some(made) = &lock.made {
-                self.made.insert(lock.id, made.to_string());
-            }
+        for (&id, label) in &seen.labels {
+            let text = match (&label.name, &label.made) {
+                (Some(name), _) => text::escaped(name),
+                (None, Some(made)) => made.to_string(),
+                (None, None) => continue,
+            };
+            self.labels.insert(id, text);
         }
     }
 
@@ -226,8 +230,8 @@ impl<W: Write> Chrome<W> {
     }
 
     fn text_of(&self, kind: &str, object: Option<ObjectId>) -> String {
-        match object.map(|id| (id, self.made.get(&id))) {
-            Some((id, Some(made))) => format!("{kind} {id} ({made})"),
+        match object.map(|id| (id, self.labels.get(&id))) {
+            Some((id, Some(label))) => format!("{kind} {id} ({label})"),
             Some((id, None)) => format!("{kind} {id}"),
             None => kind.to_owned(),
         }

@@ -6,6 +6,7 @@ use std::sync::atomic::{
 };
 
 use super::class::class_of;
+use super::label::{Label, LabelParts, StoredCreationSite, StoredName};
 use super::slab::Cell;
 use super::word::{full_birth, CellNote, OwnerWord};
 use super::{Arena, Token};
@@ -48,18 +49,57 @@ impl Cell {
         Token((u64::from(self.index) + 1) << GENERATION_BITS | u64::from(generation))
     }
 
-    /// Record birth and kind, and that the cell begins with no references.
+    /// Record birth and kind, and that the cell begins with no references and has no label.
     pub(crate) fn write_note(&self, birth: u32, kind: u8) {
-        let references = 0;
+        let (label, references) = (0, 0);
         self.note.store(
             CellNote {
                 birth,
                 kind,
+                label,
                 references,
             }
             .encode(),
             Relaxed,
         );
+    }
+
+    /// Write the label of an object that no other process sees yet.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn write_label(&self, arena: &Arena, label: Label<'_>) -> Result<()> {
+        let parts = label.parts();
+        arena.reach_cell(self, self.size)?;
+        if let (Some(name), Some(at)) = (label.name, parts.name(self.size)) {
+            // SAFETY: the cell is reached, and `name` says where such a part lies in it.
+            unsafe { self.part::<StoredName>(at) }.set(name);
+        }
+        if let (Some((file, line)), Some(at)) = (label.made, parts.site(self.size)) {
+            // SAFETY: as above, of `site`.
+            unsafe { self.part::<StoredCreationSite>(at) }.set(file, line);
+        }
+        self.amend(|note| note.label = parts.bits());
+        Ok(())
+    }
+
+    /// The name in the label of an object that the caller keeps.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn name(&self, arena: &Arena) -> Option<String> {
+        // A damaged note may place it over the object's state, which is atomics as well.
+        let at = LabelParts::from_bits(self.read_note().label).name(self.size)?;
+        arena.reach_cell(self, self.size).ok()?;
+        // SAFETY: as in `write_label`.
+        unsafe { self.part::<StoredName>(at) }.get()
+    }
+
+    /// A part of the label: atomics, of which any value is valid.
+    ///
+    /// # Safety
+    /// The cell is reached as a whole, and a `P`, which is aligned as words are, lies `at` bytes from its begin, in it.
+    unsafe fn part<P>(&self, at: usize) -> &'static P {
+        // SAFETY: as above; a mapped cell stays mapped as long as the process lives.
+        unsafe { &*self.ptr.add(at).cast::<P>() }
     }
 
     /// Birth, kind and number of references, as recorded.

@@ -18,13 +18,13 @@ use super::class::class_of;
 use super::directory::{Footprint, EVERYWHERE};
 use super::layout::{FixedTable, MAX_SLABS};
 use super::slab::Cell;
-use super::word::{CellState, OwnerWord};
+use super::word::{CellState, OwnerWord, MAX_KIND};
 use super::Arena;
 
 /// Bytes of a chunk: the number of the next chunk's cell (+ 1), then slabs (+ 1).
 const CHUNK: usize = 1024;
 /// The kind in the note of a chunk; no object has it.
-const LIST: u8 = u8::MAX;
+const LIST: u8 = MAX_KIND;
 
 /// Whether an owned cell is part of a footprint's list.
 pub(super) fn is_list(cell: &Cell) -> bool {

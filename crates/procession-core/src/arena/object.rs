@@ -3,6 +3,7 @@
 
 use super::class::{class_of, LARGEST_SMALL};
 use super::current::here;
+use super::label::{Label, MOST};
 use super::reference_log::{epoch, held};
 use super::slab::Cell;
 use super::word::{CellNote, CellState, Mark, OwnerWord};
@@ -55,13 +56,26 @@ impl<T: Object> std::fmt::Debug for Ref<T> {
 impl<T: Object> Ref<T> {
     /// Create a zero-filled object.
     pub fn create() -> Result<Self> {
-        const { assert!(size_of::<T>() <= LARGEST_SMALL && align_of::<T>() <= 64) };
+        Self::labelled(Label::default())
+    }
+
+    /// Create a zero-filled object with this label.
+    pub fn labelled(label: Label<'_>) -> Result<Self> {
+        const { assert!(size_of::<T>() + MOST <= LARGEST_SMALL && align_of::<T>() <= 64) };
         let (arena, me) = here()?;
-        let class = class_of(size_of::<T>()).ok_or(Error::Corrupt("object size"))?;
-        let (cell, owned) = arena.alloc_cell(class, size_of::<T>(), me)?;
+        let parts = label.parts();
+        let length = size_of::<T>() + parts.bytes();
+        let class = class_of(length).ok_or(Error::Corrupt("object size"))?;
+        let (cell, owned) = arena.alloc_cell(class, length, me)?;
         // SAFETY: the cell is ours alone, and at least as large as T.
         unsafe { cell.ptr.write_bytes(0, size_of::<T>()) };
         cell.write_note(arena.births() as u32, T::KIND as u8);
+        if parts.bytes() != 0 {
+            if let Err(error) = cell.write_label(arena, label) {
+                arena.free_cell(&cell, owned);
+                return Err(error);
+            }
+        }
         let handle = Handle::new(cell.index, owned.generation);
         let mut held = held();
         let entry = match held.reserve(arena, me) {
@@ -111,6 +125,12 @@ impl<T: Object> Ref<T> {
         held.entered(handle, entry);
         drop(held);
         Ok(Self::over(handle, &cell))
+    }
+
+    /// The name that the object was made with.
+    pub fn name(&self) -> Option<String> {
+        let (arena, _) = here().ok()?;
+        arena.cell_of(self.handle)?.name(arena)
     }
 
     fn over(handle: Handle, cell: &Cell) -> Self {

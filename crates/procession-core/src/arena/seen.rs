@@ -4,11 +4,13 @@
 use super::class::{cells_of, size_of_cell};
 use super::descriptor::{split, Descriptor};
 use super::extent::sure_bytes;
+use super::label::LabelParts;
 use super::word::{CellNote, OwnerWord};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::class::bytes_of;
 pub(crate) use super::descriptor::Descriptor as SlabDescriptor;
+pub(crate) use super::label::{StoredCreationSite, StoredName};
 pub(crate) use super::layout::{FixedTable, Header, Layout, TraceWords, MAGIC, TRACE_WORDS, VERSION};
 pub(crate) use super::word::CellState;
 
@@ -25,6 +27,10 @@ unsafe impl AnyBits for Header {}
 unsafe impl AnyBits for TraceWords {}
 // SAFETY: atomics only.
 unsafe impl AnyBits for Descriptor {}
+// SAFETY: atomics only.
+unsafe impl AnyBits for StoredName {}
+// SAFETY: atomics only.
+unsafe impl AnyBits for StoredCreationSite {}
 // SAFETY: an atomic.
 unsafe impl AnyBits for AtomicU64 {}
 // SAFETY: an array of what may be copied.
@@ -39,6 +45,8 @@ pub(crate) struct CellSeen {
     pub state: CellState,
     /// Number of the object's kind; 0 for a block.
     pub kind: u8,
+    /// Which parts the object's label has.
+    pub label: LabelParts,
     /// Where it lies in the arena.
     pub offset: u64,
     /// Its committed bytes.
@@ -59,13 +67,15 @@ impl Descriptor {
         }
         let size = size_of_cell(class);
         let used = |number: u32| {
+            let note = CellNote::decode(self.notes[number as usize].load(Relaxed));
             let word = OwnerWord::decode(self.words[number as usize].load(Relaxed));
             let in_use = !matches!(word.state, CellState::Free | CellState::Spent);
             in_use.then(|| CellSeen {
                 index: slab * 64 + number,
                 generation: word.generation,
                 state: word.state,
-                kind: CellNote::decode(self.notes[number as usize].load(Relaxed)).kind,
+                kind: note.kind,
+                label: LabelParts::from_bits(note.label),
                 class,
                 offset: base + u64::from(number) * size,
                 bytes: if super::class::is_large(class) {

@@ -179,6 +179,8 @@ pub(crate) struct CellNote {
     pub birth: u32,
     /// Kind of the object; 0 for a block.
     pub kind: u8,
+    /// Which parts the object's label has (2 bits).
+    pub label: u8,
     /// Number of references that the block begins with.
     pub references: u32,
 }
@@ -186,17 +188,24 @@ pub(crate) struct CellNote {
 /// Largest number of references that a block can begin with.
 pub(crate) const MAX_REFERENCES: u32 = (1 << 24) - 1;
 
+/// Largest number of a kind.
+pub(crate) const MAX_KIND: u8 = (1 << 6) - 1;
+
 impl CellNote {
     pub(crate) fn decode(bits: u64) -> Self {
         Self {
             birth: bits as u32,
-            kind: (bits >> 32) as u8,
+            kind: (bits >> 32) as u8 & MAX_KIND,
+            label: (bits >> 38) as u8 & 3,
             references: (bits >> 40) as u32,
         }
     }
 
     pub(crate) fn encode(self) -> u64 {
-        u64::from(self.references & MAX_REFERENCES) << 40 | u64::from(self.kind) << 32 | u64::from(self.birth)
+        u64::from(self.references & MAX_REFERENCES) << 40
+            | u64::from(self.label & 3) << 38
+            | u64::from(self.kind & MAX_KIND) << 32
+            | u64::from(self.birth)
     }
 }
 

@@ -7,7 +7,7 @@ use super::layout::{Queue, PURPOSE, SKIPPED_ONE};
 use super::segment::{QueueSlot, SegmentView, SlotState, TICKET};
 use super::walk::Found;
 use super::{flush_before_exit, Incoming, Message, Outgoing};
-use crate::arena::Ref;
+use crate::arena::{Label, Ref};
 use crate::ids::{Handle, Owner};
 use crate::sync::primitive::Ordering;
 use crate::sync::wait::Purpose;
@@ -23,7 +23,12 @@ const CHECK_ONE_IN: u64 = 64;
 impl Queue {
     /// Create a queue for at most `maxsize` messages (0 = as many as memory holds).
     pub fn create(maxsize: u64) -> Result<Ref<Self>> {
-        let queue = Ref::<Self>::create()?;
+        Self::labelled(maxsize, Label::default())
+    }
+
+    /// As [`create`](Self::create), with a label.
+    pub fn labelled(maxsize: u64, label: Label<'_>) -> Result<Ref<Self>> {
+        let queue = Ref::<Self>::labelled(label)?;
         queue.back.maxsize.store(maxsize, Relaxed);
         queue.back.handle.store(queue.handle().to_bits(), Relaxed);
         Ok(queue)

@@ -19,6 +19,8 @@ pub struct Death {
     pub panicked: bool,
     /// The name of the class of what it held.
     pub object: &'static str,
+    /// The name that the program gave that object.
+    pub object_name: Option<String>,
     /// Where that object was made, if its creation site was recorded.
     pub made: Option<CreationSite>,
 }
@@ -35,6 +37,9 @@ impl fmt::Display for Death {
             None => "died",
         };
         write!(f, " {end} holding the {}", self.object)?;
+        if let Some(name) = &self.object_name {
+            write!(f, " {name:?}")?;
+        }
         match &self.made {
             Some(made) => write!(f, " made at {made}"),
             None => Ok(()),

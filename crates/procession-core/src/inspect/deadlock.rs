@@ -35,6 +35,8 @@ pub struct DeadlockMember {
     pub lock: ObjectId,
     /// `lock` or `rlock`.
     pub kind: &'static str,
+    /// The name that the program gave the lock.
+    pub lock_name: Option<String>,
     /// The line that made the lock, if it was recorded.
     pub made: Option<CreationSite>,
     /// Milliseconds so far. Whatever lock the thread holds, it has held it for at least as long.
@@ -222,6 +224,7 @@ fn lasting_circles(before: &FamilySnapshot, after: &FamilySnapshot) -> Vec<Vec<D
             thread: thread.1,
             lock,
             kind: wait.kind,
+            lock_name: after.name(lock).map(str::to_owned),
             made: made.get(&lock).copied().cloned().flatten(),
             for_ms: wait.for_ms,
             since_ms: wait.since_ms,

@@ -2,13 +2,14 @@
 
 use super::objects::{Content, Objects};
 use super::processes::Processes;
-use super::snapshot::{BarrierSeen, ConditionSeen, EventSeen, FamilySnapshot, LockSeen, SemaphoreSeen};
+use super::snapshot::{BarrierSeen, CollectionSeen, ConditionSeen, EventSeen, FamilySnapshot, LockSeen, SemaphoreSeen};
 use crate::ids::Owner;
 
 /// List the objects in a snapshot.
 pub(super) fn list(objects: &Objects, processes: &Processes, snapshot: &mut FamilySnapshot) {
     let pids = |owners: &[Owner]| owners.iter().filter_map(|&owner| processes.pid(owner)).collect();
     snapshot.memory = objects.usage.values().copied().collect();
+    snapshot.labels.clone_from(&objects.labels);
     snapshot.left_out = objects.left_out;
     snapshot.damaged += objects.usage.get("damaged").map_or(0, |usage| usage.count);
     for (id, content) in &objects.contents {
@@ -45,6 +46,7 @@ pub(super) fn list(objects: &Objects, processes: &Processes, snapshot: &mut Fami
                 waiters: pids(waiting),
             }),
             Content::Queue(seen) => snapshot.queues.push(seen.clone()),
+            Content::Collection(kind) => snapshot.collections.push(CollectionSeen { id, kind }),
             Content::Pool(seen, counts) => {
                 let mut seen = seen.clone();
                 for (worker, counted) in seen.workers.iter_mut().zip(&counts.workers) {

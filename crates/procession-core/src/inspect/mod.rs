@@ -24,7 +24,8 @@ pub use deadlock::{deadlocks, lasting, may_be_deadlocked, self_waits, Deadlock, 
 pub use error::InspectError;
 pub use find::{families, FamilyFound, Inspector};
 pub use snapshot::{
-    BarrierSeen, ConditionSeen, EndedProcess, EventSeen, FamilySnapshot, HolderSeen, LockSeen, MemoryUse, ObjectId,
-    PoolSeen, PoolWorkerSeen, ProcessSeen, ProcessState, QueueSeen, SemaphoreSeen, WaitSeen,
+    BarrierSeen, CollectionSeen, ConditionSeen, EndedProcess, EventSeen, FamilySnapshot, HolderSeen, LockSeen,
+    MemoryUse, ObjectId, ObjectLabel, PoolSeen, PoolWorkerSeen, ProcessSeen, ProcessState, QueueSeen, SemaphoreSeen,
+    WaitSeen,
 };
 pub use trace::{TraceEvent, Tracer};

@@ -5,8 +5,10 @@ use super::cells::Cells;
 use super::error::Look;
 use super::file::ArenaFile;
 use super::queues;
-use super::snapshot::{MemoryUse, ObjectId, PoolSeen, QueueSeen, WaitSeen};
-use crate::arena::seen::{is_segment, AnyBits, CellSeen, CellState, FixedTable, Header, SlabDescriptor};
+use super::snapshot::{MemoryUse, ObjectId, ObjectLabel, PoolSeen, QueueSeen, WaitSeen};
+use crate::arena::seen::{
+    is_segment, AnyBits, CellSeen, CellState, FixedTable, Header, SlabDescriptor, StoredCreationSite, StoredName,
+};
 use crate::channel::seen::QueueState;
 use crate::error::CreationSite;
 use crate::ids::{Kind, Owner};
@@ -35,6 +37,7 @@ pub(super) enum Content {
     Barrier(u32, bool, Vec<Owner>),
     Queue(QueueSeen),
     Pool(PoolSeen, SlotCounts),
+    Collection(&'static str),
 }
 
 /// What is in use in an arena.
@@ -42,6 +45,7 @@ pub(super) struct Objects {
     cells: Cells,
     budget: Budget,
     pub(super) contents: Vec<(ObjectId, Content)>,
+    pub(super) labels: HashMap<ObjectId, ObjectLabel>,
     /// Cells that belong to an object: further chunks of waiters.
     parts: HashMap<u32, (ObjectId, &'static str)>,
     owned: HashMap<Owner, u64>,
@@ -85,6 +89,7 @@ impl Objects {
             cells: Cells::default(),
             budget,
             contents: Vec::new(),
+            labels: HashMap::new(),
             parts: HashMap::new(),
             owned: HashMap::new(),
             workers: HashSet::new(),
@@ -170,10 +175,14 @@ impl Objects {
                 self.left_out += 1;
                 continue;
             }
+            let label = label(file, &cell, &content)?;
             if slab(cell.index / 64)?.still_has(&cell) {
                 *listed += 1;
                 *in_use += usize::from(is_in_use);
                 let id = id_of(&cell);
+                if label != ObjectLabel::default() {
+                    self.labels.insert(id, label);
+                }
                 self.parts
                     .extend(parts.into_iter().map(|part| (part, (id, name(&cell)))));
                 if let Content::Pool(_, counts) = &content {
@@ -240,6 +249,7 @@ impl Objects {
                 }
                 None => None,
             },
+            Some(kind @ (Kind::Dict | Kind::List)) => Some(Content::Collection(name_of(kind))),
             _ => None,
         };
         Ok((content, parts))
@@ -306,6 +316,8 @@ fn is_listed(cell: &CellSeen) -> bool {
         Kind::Barrier,
         Kind::Queue,
         Kind::Pool,
+        Kind::Dict,
+        Kind::List,
     ];
     matches!(cell.state, CellState::Object { .. }) && kind_of(cell.kind).is_some_and(|kind| listed.contains(&kind))
 }
@@ -326,6 +338,22 @@ fn operation(cell: &CellSeen, distance: u64) -> &'static str {
         Some(Kind::Pool) => crate::pool::seen::awaited(distance),
         _ => "wait",
     }
+}
+
+/// The label of an object: a lock has the line that made it in its state.
+fn label(file: &ArenaFile, cell: &CellSeen, content: &Content) -> Look<ObjectLabel> {
+    let size = cell.bytes as usize;
+    let mut label = ObjectLabel::default();
+    if let Some(at) = cell.label.name(size) {
+        label.name = file.read::<StoredName>(cell.offset + at as u64)?.get();
+    }
+    if let Some(at) = cell.label.site(size) {
+        label.made = file.read::<StoredCreationSite>(cell.offset + at as u64)?.get();
+    }
+    if let Content::Lock(_, _, Some(made), _) = content {
+        label.made = Some(made.clone());
+    }
+    Ok(label)
 }
 
 /// Copy an object's state. `None`: its cell is too small for it, so the note of its kind is damaged.

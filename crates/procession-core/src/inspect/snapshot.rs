@@ -25,6 +25,15 @@ impl fmt::Display for ObjectId {
     }
 }
 
+/// How the program calls an object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ObjectLabel {
+    /// The name that the program gave it.
+    pub name: Option<String>,
+    /// The line that made it, if it was recorded.
+    pub made: Option<CreationSite>,
+}
+
 /// The state of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ProcessState {
@@ -257,6 +266,15 @@ pub struct PoolSeen {
     pub workers: Vec<PoolWorkerSeen>,
 }
 
+/// A shared dictionary or list.
+#[derive(Clone, Copy, Debug)]
+pub struct CollectionSeen {
+    /// The collection.
+    pub id: ObjectId,
+    /// `dictionary` or `list`.
+    pub kind: &'static str,
+}
+
 /// How much shared memory one kind of thing takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MemoryUse {
@@ -294,6 +312,10 @@ pub struct FamilySnapshot {
     pub queues: Vec<QueueSeen>,
     /// Pools.
     pub pools: Vec<PoolSeen>,
+    /// Shared dictionaries and lists.
+    pub collections: Vec<CollectionSeen>,
+    /// The names and creation sites of the listed objects that have any. A lock's creation site is also beside it.
+    pub labels: HashMap<ObjectId, ObjectLabel>,
     /// Shared memory in use, by kind.
     pub memory: Vec<MemoryUse>,
     /// Bytes of shared memory that the system has committed to the family.
@@ -309,6 +331,16 @@ pub struct FamilySnapshot {
 }
 
 impl FamilySnapshot {
+    /// The name that the program gave an object.
+    pub fn name(&self, id: ObjectId) -> Option<&str> {
+        self.labels.get(&id)?.name.as_deref()
+    }
+
+    /// The line that made an object.
+    pub fn made(&self, id: ObjectId) -> Option<&CreationSite> {
+        self.labels.get(&id)?.made.as_ref()
+    }
+
     /// List with each object which processes wait for it.
     pub(super) fn add_waiters(&mut self) {
         let mut waiting: HashMap<ObjectId, Vec<(&'static str, u32)>> = HashMap::new();

@@ -9,7 +9,7 @@ use super::listing::list;
 use super::objects::{Content, Objects};
 use super::processes::Processes;
 use super::snapshot::{FamilySnapshot, ObjectId};
-use crate::arena::Ref;
+use crate::arena::{Label, Ref};
 use crate::channel::{Outgoing, Queue};
 use crate::sync::{Barrier, Condition, Event, Lock, Options, RLock, Semaphore};
 use crate::{family, Deadline};
@@ -23,16 +23,23 @@ struct Scene {
     queue: Ref<Queue>,
 }
 
+/// The options of a lock that this line made.
+fn made_at(made: Option<(&str, u32)>) -> Options<'_> {
+    let label = Label { name: None, made };
+    Options { silent: false, label }
+}
+
 fn scene() -> Scene {
     let made = Some(("/srv/shop.py", 17));
-    let lock = Lock::with(Options { silent: false, made }).unwrap();
+    let lock = Lock::with(made_at(made)).unwrap();
     let rlock = RLock::create().unwrap();
     lock.acquire(Deadline::Never).unwrap();
     rlock.acquire(Deadline::Never).unwrap();
     rlock.acquire(Deadline::Never).unwrap();
-    let event = Event::create().unwrap();
+    let named = |name, made| Label { name: Some(name), made };
+    let event = Event::labelled(named("go\u{1b}", made)).unwrap();
     event.set();
-    let queue = Queue::create(1000).unwrap();
+    let queue = Queue::labelled(1000, named("orders", None)).unwrap();
     for number in 0..100_u8 {
         let body = [number; 16];
         queue
@@ -121,6 +128,10 @@ fn every_kind_of_object_is_seen_as_it_is() {
     assert_eq!((rlock.count, rlock.holder.as_ref().unwrap().thread), (2, thread));
     assert_eq!((seen.semaphores[0].value, seen.semaphores[0].bound), (3, 5));
     assert!(seen.events[0].is_set && seen.conditions[0].waiters.is_empty());
+    assert_eq!(seen.name(seen.events[0].id), Some("go\u{1b}"));
+    assert_eq!(seen.made(lock.id), lock.made.as_ref());
+    let queue = &seen.queues[0];
+    assert_eq!((seen.name(queue.id), seen.made(queue.id)), (Some("orders"), None));
     assert_eq!((seen.barriers[0].parties, seen.barriers[0].is_broken), (4, false));
 
     let queue = &seen.queues[0];
@@ -194,7 +205,7 @@ fn look_until<T>(inspector: &Inspector, found: impl Fn(&FamilySnapshot, &FamilyS
 #[test]
 fn threads_that_wait_for_each_other_are_a_deadlock_until_one_lock_is_released() {
     let made = Some(("/srv/shop.py", 17));
-    let first = Lock::with(Options { silent: false, made }).unwrap();
+    let first = Lock::with(made_at(made)).unwrap();
     let second = RLock::create().unwrap();
     let inspector = Inspector::own().unwrap();
     let ready = std::sync::Barrier::new(2);

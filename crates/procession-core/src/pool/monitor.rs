@@ -9,6 +9,7 @@ use super::room::Feeder;
 use super::shared::{Phase, Status};
 use super::slots::{Records, Slots};
 use super::types::{Item, Loss, Overdue, Stats, TaskLimits, TaskOptions, Withdrawn, WorkerDeath, WorkerEnd};
+use crate::arena::Label;
 use crate::channel::Message;
 use crate::sync::wait::Purpose;
 use crate::sys::fork_mutex::{ForkMutex, ForkMutexGuard};
@@ -32,9 +33,9 @@ pub(super) struct Monitor {
 }
 
 impl Monitor {
-    pub fn create() -> Result<Self> {
+    pub fn create(label: Label<'_>) -> Result<Self> {
         Ok(Self {
-            slots: Slots::create()?,
+            slots: Slots::create(label)?,
             records: ForkMutex::new(Records::new()),
             version: AtomicU64::new(0),
             notice: Notice::new()?,

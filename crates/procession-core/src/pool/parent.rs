@@ -6,6 +6,7 @@
 use super::job::{Function, Job};
 use super::monitor::Monitor;
 use super::types::{Overdue, Stats, TaskOptions, WorkerDeath, WorkerEnd};
+use crate::arena::Label;
 use crate::channel::Message;
 use crate::ids::Handle;
 use crate::sys::notice::Notice;
@@ -21,8 +22,13 @@ pub struct Pool {
 impl Pool {
     /// Create a pool without workers.
     pub fn new() -> Result<Self> {
+        Self::labelled(Label::default())
+    }
+
+    /// Create a pool without workers, with a label.
+    pub fn labelled(label: Label<'_>) -> Result<Self> {
         Ok(Self {
-            inner: Arc::new(Monitor::create()?),
+            inner: Arc::new(Monitor::create(label)?),
         })
     }
 

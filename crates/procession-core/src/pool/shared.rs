@@ -1,6 +1,6 @@
 //! What the pool and its workers share: slots, and the words that say which of them wait, run and are finished.
 
-use crate::arena::{Block, Object, Ref, Token};
+use crate::arena::{Block, Label, Object, Ref, Token};
 use crate::channel::MessageHeader;
 use crate::ids::{Handle, Kind, Owner};
 use crate::sync::wait::EventCount;
@@ -262,9 +262,9 @@ pub(super) struct PoolView {
 }
 
 impl PoolView {
-    pub fn create() -> Result<Self> {
+    pub fn create(label: Label<'_>) -> Result<Self> {
         Ok(Self {
-            shared: Ref::create()?,
+            shared: Ref::labelled(label)?,
             segments: Default::default(),
         })
     }

@@ -8,6 +8,7 @@ use super::job_table::{JobAction, JobTable};
 use super::shared::{Phase, PoolSlot, PoolView, StateWord, Status};
 use super::table::{Table, Use};
 use super::types::Item;
+use crate::arena::Label;
 use crate::channel::Message;
 use crate::ids::Owner;
 use crate::trace::What;
@@ -64,9 +65,9 @@ pub(super) struct Slots {
 }
 
 impl Slots {
-    pub fn create() -> Result<Self> {
+    pub fn create(label: Label<'_>) -> Result<Self> {
         Ok(Self {
-            view: PoolView::create()?,
+            view: PoolView::create(label)?,
             owner: family()?.me(),
         })
     }

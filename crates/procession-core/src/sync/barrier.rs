@@ -12,7 +12,7 @@ use super::raw::RawLock;
 use super::spin::Spin;
 use super::wait::Purpose;
 use super::waiters::{Chunk, Leave, WaiterSlot};
-use crate::arena::{Object, Ref};
+use crate::arena::{Label, Object, Ref};
 use crate::ids::{Kind, Owner};
 use crate::liveness;
 use crate::{Deadline, Result, WaitError};
@@ -111,7 +111,12 @@ super::shared!(Barrier);
 impl Barrier {
     /// Create a barrier for this number of parties.
     pub fn create(parties: u32) -> Result<Self> {
-        let state: Ref<BarrierState> = Ref::create()?;
+        Self::labelled(parties, Label::default())
+    }
+
+    /// Create a barrier for this number of parties, with a label.
+    pub fn labelled(parties: u32, label: Label<'_>) -> Result<Self> {
+        let state: Ref<BarrierState> = Ref::labelled(label)?;
         state.parties.store(parties, Ordering::Release);
         Ok(Self { state })
     }

@@ -8,7 +8,7 @@ use super::primitive::{AtomicU32, Ordering};
 use super::spin::Spin;
 use super::wait::Purpose;
 use super::waiters::{Chunk, Leave, WaiterSlot, WaiterWord};
-use crate::arena::{Object, Ref};
+use crate::arena::{Label, Object, Ref};
 use crate::ids::{Kind, Owner};
 use crate::liveness;
 use crate::{Deadline, Result, WaitError};
@@ -51,7 +51,14 @@ super::shared!(Condition);
 impl Condition {
     /// Create a condition.
     pub fn create() -> Result<Self> {
-        Ok(Self { state: Ref::create()? })
+        Self::labelled(Label::default())
+    }
+
+    /// Create a condition with a label.
+    pub fn labelled(label: Label<'_>) -> Result<Self> {
+        Ok(Self {
+            state: Ref::labelled(label)?,
+        })
     }
 
     /// Enqueue a waiter. The caller holds the lock.

@@ -25,6 +25,7 @@ impl Death {
             thread,
             panicked: false,
             object,
+            object_name: None,
             made,
         }
     }
@@ -38,6 +39,7 @@ impl Death {
             thread: None,
             panicked: true,
             object,
+            object_name: None,
             made,
         }
     }

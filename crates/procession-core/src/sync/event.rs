@@ -2,7 +2,7 @@
 
 use super::primitive::{AtomicU32, Ordering};
 use super::wait::{EventCount, Purpose};
-use crate::arena::{Object, Ref};
+use crate::arena::{Label, Object, Ref};
 use crate::ids::Kind;
 use crate::{Deadline, Result, WaitError};
 
@@ -34,7 +34,14 @@ super::shared!(Event);
 impl Event {
     /// A new event, not set.
     pub fn create() -> Result<Self> {
-        Ok(Self { state: Ref::create()? })
+        Self::labelled(Label::default())
+    }
+
+    /// A new event, not set, with a label.
+    pub fn labelled(label: Label<'_>) -> Result<Self> {
+        Ok(Self {
+            state: Ref::labelled(label)?,
+        })
     }
 
     /// Whether it is set.

@@ -47,7 +47,7 @@ impl Lock {
 
     /// Create a free lock with these options.
     pub fn with(options: Options<'_>) -> Result<Self> {
-        let state: Ref<LockState> = Ref::create()?;
+        let state: Ref<LockState> = Ref::labelled(options.beside())?;
         state.options.set(options);
         Ok(Self { state })
     }
@@ -97,7 +97,15 @@ impl Lock {
         let state = &*self.state;
         let dead = state.raw.acquire(me, Holder::Process, purpose, deadline)?;
         trace::note(What::Acquire, self.handle(), 0);
-        Ok(dead.and_then(|dead| state.options.death(dead, LockState::NAME)))
+        Ok(dead.and_then(|dead| self.death(dead)))
+    }
+
+    /// The report of a holder's death, unless the lock is silent about deaths.
+    #[cold]
+    fn death(&self, dead: Claim) -> Option<Box<Death>> {
+        let mut death = self.state.options.death(dead, LockState::NAME)?;
+        death.object_name = self.state.name();
+        Some(death)
     }
 
     /// Take the lock if that needs no wait. False: another thread holds it. Returns [`OwnerDied`](WaitError::OwnerDied)
@@ -165,7 +173,10 @@ impl Lock {
     #[cold]
     fn poisoned(&self, bits: u32) -> Option<Box<Death>> {
         self.state.poison.store(0, Ordering::Relaxed);
-        Owner::from_bits(bits).map(|owner| Box::new(self.state.options.panic(owner, LockState::NAME)))
+        let owner = Owner::from_bits(bits)?;
+        let mut death = self.state.options.panic(owner, LockState::NAME);
+        death.object_name = self.state.name();
+        Some(Box::new(death))
     }
 
     /// The process that holds it.

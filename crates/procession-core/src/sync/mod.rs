@@ -16,6 +16,11 @@ macro_rules! shared {
             pub fn handle(&self) -> $crate::ids::Handle {
                 self.state.handle()
             }
+
+            /// The name that it was made with.
+            pub fn name(&self) -> Option<String> {
+                self.state.name()
+            }
         }
     };
 }
@@ -24,7 +29,6 @@ use shared;
 mod barrier;
 mod claim;
 mod condition;
-mod creation_site;
 pub mod deadlock;
 mod death;
 pub mod descriptor;

@@ -1,8 +1,8 @@
 //! The options of a lock, fixed when it is made.
 
 use super::claim::Claim;
-use super::creation_site::StoredCreationSite;
 use super::primitive::{AtomicU32, Ordering};
+use crate::arena::{Label, StoredCreationSite};
 use crate::ids::Owner;
 use crate::Death;
 
@@ -11,8 +11,18 @@ use crate::Death;
 pub struct Options<'a> {
     /// Do not report a holder's death to the process that inherits its lock.
     pub silent: bool,
-    /// File and line that errors name.
-    pub made: Option<(&'a str, u32)>,
+    /// Name, and file and line, by which errors name it.
+    pub label: Label<'a>,
+}
+
+impl<'a> Options<'a> {
+    /// What of the label lies beside the lock's state: the creation site has a place within.
+    pub fn beside(self) -> Label<'a> {
+        Label {
+            made: None,
+            ..self.label
+        }
+    }
 }
 
 /// The options in shared memory. Written once, before any other process sees the lock; zero-filled is the default.
@@ -26,7 +36,7 @@ pub(super) struct LockOptions {
 impl LockOptions {
     pub(super) fn set(&self, options: Options<'_>) {
         self.silent.store(options.silent.into(), Ordering::Relaxed);
-        if let Some((file, line)) = options.made {
+        if let Some((file, line)) = options.label.made {
             self.made.set(file, line);
         }
     }

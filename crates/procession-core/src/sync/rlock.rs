@@ -46,7 +46,7 @@ impl RLock {
 
     /// Create a free lock with these options.
     pub fn with(options: Options<'_>) -> Result<Self> {
-        let state: Ref<RLockState> = Ref::create()?;
+        let state: Ref<RLockState> = Ref::labelled(options.beside())?;
         state.options.set(options);
         Ok(Self { state })
     }
@@ -76,7 +76,15 @@ impl RLock {
         let dead = state.raw.acquire(me, Holder::Thread, purpose, deadline)?;
         state.count.store(1, Ordering::Relaxed);
         trace::note(What::Acquire, self.handle(), 0);
-        Ok(dead.and_then(|dead| state.options.death(dead, RLockState::NAME)))
+        Ok(dead.and_then(|dead| self.death(dead)))
+    }
+
+    /// The report of a holder's death, unless the lock is silent about deaths.
+    #[cold]
+    fn death(&self, dead: Claim) -> Option<Box<Death>> {
+        let mut death = self.state.options.death(dead, RLockState::NAME)?;
+        death.object_name = self.state.name();
+        Some(death)
     }
 
     /// Take the lock if that needs no wait, or take it once more. False: another thread holds it. Returns

@@ -5,7 +5,7 @@ use super::permits::{Permits, SEM_VALUE_MAX};
 use super::primitive::Ordering;
 use super::wait::Purpose;
 use super::waiters::Chunk;
-use crate::arena::Ref;
+use crate::arena::{Label, Ref};
 use crate::ids::{Handle, Kind};
 use crate::{Deadline, Result, WaitError};
 
@@ -20,7 +20,12 @@ pub struct Semaphore {
 impl Semaphore {
     /// Create a semaphore with this value. Releases cannot bring it above `bound`. Both are at most [`SEM_VALUE_MAX`].
     pub fn create(value: u32, bound: u32) -> Result<Self> {
-        let state: Ref<Permits> = Ref::create()?;
+        Self::labelled(value, bound, Label::default())
+    }
+
+    /// As [`create`](Self::create), with a label.
+    pub fn labelled(value: u32, bound: u32, label: Label<'_>) -> Result<Self> {
+        let state: Ref<Permits> = Ref::labelled(label)?;
         state.bound.store(bound.min(SEM_VALUE_MAX), Ordering::Relaxed);
         state.word.store(value.min(SEM_VALUE_MAX).into(), Ordering::Release);
         Ok(Self { state, holders: None })
@@ -29,7 +34,12 @@ impl Semaphore {
     /// As [`create`](Self::create), but with accounts of which process took permits: what a dead process had taken and
     /// not given back is given back. It is slower, and each permit must be given back by the process that took it.
     pub fn recovering(value: u32, bound: u32) -> Result<Self> {
-        let mut semaphore = Self::create(value, bound)?;
+        Self::recovering_labelled(value, bound, Label::default())
+    }
+
+    /// As [`recovering`](Self::recovering), with a label.
+    pub fn recovering_labelled(value: u32, bound: u32, label: Label<'_>) -> Result<Self> {
+        let mut semaphore = Self::labelled(value, bound, label)?;
         let holders = Ref::<Chunk>::create()?;
         semaphore.state.permit_log.begin(holders.handle())?;
         semaphore.holders = Some(holders);
@@ -46,6 +56,11 @@ impl Semaphore {
     /// The handle to send.
     pub fn handle(&self) -> Handle {
         self.state.handle()
+    }
+
+    /// The name that it was made with.
+    pub fn name(&self) -> Option<String> {
+        self.state.name()
     }
 
     /// Take a permit, waiting until the deadline.

@@ -6,6 +6,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 pub use crate::ids::{Handle, Kind};
+pub use procession_core::arena::Label;
 
 /// # Safety
 /// None is needed here: no memory is shared with another process.
@@ -42,6 +43,15 @@ impl<T: Object> Ref<T> {
     #[allow(clippy::unnecessary_wraps)]
     pub fn create() -> Result<Self> {
         Ok(Self(zeroed()))
+    }
+
+    pub fn labelled(_label: Label<'_>) -> Result<Self> {
+        Self::create()
+    }
+
+    #[allow(clippy::unused_self)]
+    pub fn name(&self) -> Option<String> {
+        None
     }
 
     pub fn attach(_handle: Handle) -> Result<Self> {

@@ -94,6 +94,7 @@ pub mod options {
                 thread: None,
                 panicked: false,
                 object,
+                object_name: None,
                 made: None,
             }))
         }

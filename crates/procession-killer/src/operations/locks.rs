@@ -96,7 +96,10 @@ fn beside<L: Mutual>(values: &Values, clock: &mut Clock) {
 }
 
 fn options(silent: bool) -> Options<'static> {
-    Options { silent, made: None }
+    Options {
+        silent,
+        ..Options::default()
+    }
 }
 
 const DIED: &str = "its holder died";

@@ -3,10 +3,10 @@
 use super::{handle, Operation};
 use crate::battery::Clock;
 use crate::stage::Values;
-use procession_core::arena::{Block, Ref, Token};
+use procession_core::arena::{Block, Label, Ref, Token};
 use procession_core::channel::{Outgoing, Queue};
 use procession_core::shared::SharedBytes;
-use procession_core::sync::{Lock, Semaphore};
+use procession_core::sync::{Event, Lock, Semaphore};
 use procession_core::{family, Deadline};
 use std::mem::{forget, ManuallyDrop};
 
@@ -102,6 +102,47 @@ fn beside(values: &Values, clock: &mut Clock) {
     });
     clock.time("clone and drop", || drop(lock.clone()));
     clock.time("drop the same object", || drop(lock));
+}
+
+/// A label of both parts.
+const LABEL: Label<'static> = Label {
+    name: Some("orders"),
+    made: Some(("shop.py", 7)),
+};
+
+/// What another process finds of an object with a name: the name is the object's as long as it has a reference.
+fn is_called(values: &Values) -> Event {
+    let event = Event::attach(handle(values[0])).expect("the event, to which the root refers");
+    assert_eq!(event.name().as_deref(), Some("orders"));
+    event
+}
+
+/// Objects with names, beside one that others have.
+fn named() -> Operation {
+    let event = || {
+        let event = ManuallyDrop::new(Event::labelled(LABEL).expect("an event"));
+        vec![event.handle().to_bits()]
+    };
+    let create = |_: &Values| || drop(Event::labelled(LABEL).expect("an event"));
+    Operation::new("named object create and drop", event, create, |values, _| {
+        is_called(values).set();
+        // Cells that had labels are used again without one, and with another.
+        let plain: Vec<_> = (0..3).map(|_| Event::create().expect("an event")).collect();
+        assert!(plain.iter().all(|event| event.name().is_none()));
+        let short = Label {
+            name: Some("b"),
+            made: None,
+        };
+        let event = Event::labelled(short).expect("an event");
+        assert_eq!(event.name().as_deref(), Some("b"));
+        "there".to_owned()
+    })
+    .beside(|values, clock| {
+        clock.time("read the name of the same object", || drop(is_called(values)));
+        clock.time("create and drop another", || {
+            drop(Event::labelled(LABEL).expect("an event"));
+        });
+    })
 }
 
 fn references() -> Vec<Operation> {
@@ -212,5 +253,6 @@ pub fn operations() -> Vec<Operation> {
         trim(),
     ]);
     all.extend(references());
+    all.push(named());
     all
 }

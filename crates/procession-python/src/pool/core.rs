@@ -5,12 +5,13 @@ use super::job::{pack_task, PoolJob, Shape};
 use super::options;
 use super::worker::Mode;
 use crate::common::{deadline, lock, raise, wait};
+use crate::label::Called;
 use crate::payload;
 use procession_core::channel::Message;
 use procession_core::pool::{Function, Job, Pool, TaskOptions, WorkerDeath, WorkerEnd};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyDict, PyFunction, PyModule, PyTuple};
+use pyo3::types::{PyCFunction, PyDict, PyFunction, PyModule, PyString, PyTuple};
 use std::os::fd::{AsFd, AsRawFd};
 use std::sync::{Arc, Mutex};
 
@@ -66,9 +67,10 @@ impl PoolCore {
     }
 
     #[new]
-    fn new() -> PyResult<Self> {
+    #[pyo3(signature = (name=None))]
+    fn new(py: Python<'_>, name: Option<&Bound<'_, PyString>>) -> PyResult<Self> {
         Ok(Self {
-            pool: Pool::new().map_err(raise)?,
+            pool: Pool::labelled(Called::here(py, name).label()).map_err(raise)?,
             pid: std::process::id(),
             error: Mutex::default(),
             kept: Mutex::default(),

@@ -5,6 +5,7 @@ mod leftovers;
 mod many;
 
 use crate::common::{lock_deadline, name, poll_deadline, raise, wait, Cached};
+use crate::label::Called;
 use crate::payload;
 use leftovers::{Leftover, Leftovers};
 use procession_core::arena::Ref;
@@ -13,7 +14,7 @@ use procession_core::ids::Handle;
 use procession_core::{family, Deadline, Error, WaitError};
 use pyo3::exceptions::{PyException, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyList, PyTuple, PyType};
+use pyo3::types::{PyList, PyString, PyTuple, PyType};
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
@@ -144,10 +145,15 @@ impl Queue {
     }
 
     /// Create the queue; 0 = no limit. `used`: `empty` fails after `close`, even if nothing was put.
-    #[pyo3(signature = (maxsize, used=false))]
-    fn _create(&self, maxsize: u64, used: bool) -> PyResult<()> {
+    #[pyo3(signature = (maxsize, used=false, name=None))]
+    fn _create(&self, py: Python<'_>, maxsize: u64, used: bool, name: Option<&Bound<'_, PyString>>) -> PyResult<()> {
         self.used.store(used, Relaxed);
-        self.set(Engine::create(maxsize).map_err(raise)?)
+        let called = Called::here(py, name);
+        self.set(Engine::labelled(maxsize, called.label()).map_err(raise)?)
+    }
+
+    fn _name(&self) -> PyResult<Option<String>> {
+        Ok(self.engine()?.name())
     }
 
     /// Put obj into the queue.

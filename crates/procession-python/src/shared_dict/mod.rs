@@ -6,13 +6,14 @@ pub mod codec;
 
 use crate::collection::{handle_from, repeat, set_attributes, state_of, State};
 use crate::common::raise;
+use crate::label::Called;
 use codec::{add_encoded, decode_key, decode_value, encode_key, encode_value};
 use procession_core::shared::{
     Change, Done, Key, SharedDict as Engine, Snapshot, ValueBytes, LONGEST_FORM, LONGEST_KEY,
 };
 use pyo3::exceptions::{PyKeyError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PyTuple};
+use pyo3::types::{PyDict, PyList, PyString, PyTuple};
 use std::borrow::Cow;
 use std::num::NonZeroU64;
 use std::sync::OnceLock;
@@ -91,9 +92,15 @@ impl SharedDict {
     }
 
     /// Create the dictionary, with this many entries at most.
-    #[pyo3(signature = (maxsize=None))]
-    fn _create(&self, maxsize: Option<NonZeroU64>) -> PyResult<()> {
-        self.set(Engine::bounded(maxsize.map_or(0, NonZeroU64::get)).map_err(raise)?)
+    #[pyo3(signature = (maxsize=None, name=None))]
+    fn _create(&self, py: Python<'_>, maxsize: Option<NonZeroU64>, name: Option<&Bound<'_, PyString>>) -> PyResult<()> {
+        let called = Called::here(py, name);
+        let most = maxsize.map_or(0, NonZeroU64::get);
+        self.set(Engine::labelled(most, called.label()).map_err(raise)?)
+    }
+
+    fn _name(&self) -> PyResult<Option<String>> {
+        Ok(self.engine()?.name())
     }
 
     /// How many entries the dictionary has at most. None if it has no bound.

@@ -6,12 +6,13 @@ mod bounds;
 
 use crate::collection::{collect, handle_from, make_room, repeat, set_attributes, state_of, State};
 use crate::common::raise;
+use crate::label::Called;
 use crate::shared_dict::codec::{add_encoded, decode_value, encode_value, encode_value_to};
 use bounds::Bounds;
 use procession_core::shared::{Items, KnownPages, SharedList as Engine, Version};
 use pyo3::exceptions::{PyIndexError, PyOverflowError, PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyList, PySlice, PyTuple};
+use pyo3::types::{PyDict, PyList, PySlice, PyString, PyTuple};
 use std::cell::Cell;
 use std::ops::Range;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -191,8 +192,14 @@ impl SharedList {
     }
 
     /// Create the list.
-    fn _create(&self) -> PyResult<()> {
-        self.set(Engine::create().map_err(raise)?)
+    #[pyo3(signature = (name=None))]
+    fn _create(&self, py: Python<'_>, name: Option<&Bound<'_, PyString>>) -> PyResult<()> {
+        let called = Called::here(py, name);
+        self.set(Engine::labelled(called.label()).map_err(raise)?)
+    }
+
+    fn _name(&self) -> PyResult<Option<String>> {
+        Ok(self.engine()?.name())
     }
 
     fn __len__(&self) -> PyResult<usize> {

@@ -1,15 +1,18 @@
 //! Bindings of `Barrier`.
 
 use crate::common::{deadline, lock_deadline, raise, wait};
+use crate::label::Called;
 use procession_core::sync::{self, Arrival, BarrierError};
 use pyo3::prelude::*;
-use pyo3::types::PyType;
+use pyo3::types::{PyString, PyType};
 
 shared_class! {
     /// A barrier where a number of parties wait until all have arrived.
     Barrier {
-        fn _create(&self, parties: i32) -> PyResult<()> {
-            self.0.set(sync::Barrier::create(number(parties)))
+        #[pyo3(signature = (parties, name=None))]
+        fn _create(&self, py: Python<'_>, parties: i32, name: Option<&Bound<'_, PyString>>) -> PyResult<()> {
+            let called = Called::here(py, name);
+            self.0.set(sync::Barrier::labelled(number(parties), called.label()))
         }
 
         /// Wait until all parties have arrived, for at most `timeout` seconds (None: no limit).

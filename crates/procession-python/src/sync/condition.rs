@@ -4,13 +4,14 @@ use super::lock::{Lock, RLock};
 use super::{acquire, not_the_owner, released_too_often, Engine, ACQUIRE};
 use crate::common::{lock_deadline, name, owner_died, raise, wait};
 use crate::fast::FastPath;
+use crate::label::Called;
 use procession_core::sync::wait::{surely, Interruptible};
 use procession_core::{sync, Death};
 use procession_core::{Deadline, WaitError};
 use pyo3::exceptions::{PyAssertionError, PyRuntimeError, PyTypeError};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
-use pyo3::types::{PyDict, PyTuple};
+use pyo3::types::{PyDict, PyString, PyTuple};
 use std::ffi::CStr;
 use std::sync::OnceLock;
 
@@ -178,9 +179,15 @@ impl Condition {
         }
     }
 
-    fn _create(&self, lock: &Bound<'_, PyAny>) -> PyResult<()> {
+    #[pyo3(signature = (lock, name=None))]
+    fn _create(&self, lock: &Bound<'_, PyAny>, name: Option<&Bound<'_, PyString>>) -> PyResult<()> {
         self.set_lock(lock)?;
-        self.engine.set(sync::Condition::create())
+        let called = Called::here(lock.py(), name);
+        self.engine.set(sync::Condition::labelled(called.label()))
+    }
+
+    fn _name(&self) -> PyResult<Option<String>> {
+        Ok(self.engine.get()?.name())
     }
 
     #[getter(_lock)]

@@ -1,14 +1,17 @@
 //! Bindings of `Event`.
 
 use crate::common::{lock_deadline, wait};
+use crate::label::Called;
 use procession_core::sync;
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 
 shared_class! {
     /// A flag that processes can wait for.
     Event {
-        fn _create(&self) -> PyResult<()> {
-            self.0.set(sync::Event::create())
+        #[pyo3(signature = (name=None))]
+        fn _create(&self, py: Python<'_>, name: Option<&Bound<'_, PyString>>) -> PyResult<()> {
+            self.0.set(sync::Event::labelled(Called::here(py, name).label()))
         }
 
         /// Return True if the flag is set.

@@ -1,11 +1,13 @@
 //! Bindings of `Lock` and `RLock`.
 
-use super::{creation_site, not_the_owner, released_too_often};
+use super::{not_the_owner, released_too_often};
 use crate::common::recovers;
+use crate::label::Called;
 use procession_core::ids::Owner;
 use procession_core::liveness;
 use procession_core::sync::{self, Options};
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 
 macro_rules! lock_class {
     ($(#[$doc:meta])* $class:ident, $count:expr) => {
@@ -20,12 +22,17 @@ macro_rules! lock_class {
             $(#[$doc])*
             $class {
                 /// Create the lock. `recover`: "error", or "silent" to not report the death of a holder.
-                #[pyo3(signature = (recover=None))]
-                fn _create(&self, py: Python<'_>, recover: Option<&str>) -> PyResult<()> {
+                #[pyo3(signature = (recover=None, name=None))]
+                fn _create(
+                    &self,
+                    py: Python<'_>,
+                    recover: Option<&str>,
+                    name: Option<&Bound<'_, PyString>>,
+                ) -> PyResult<()> {
                     let silent = recovers(recover, &["error", "silent"])? == Some(1);
-                    let made = creation_site::caller(py);
-                    let made = made.as_ref().map(|(file, line)| (file.as_str(), *line));
-                    self.0.set(sync::$class::with(Options { silent, made }))
+                    let called = Called::here(py, name);
+                    let label = called.label();
+                    self.0.set(sync::$class::with(Options { silent, label }))
                 }
 
                 /// Return True if any process holds the lock.

@@ -55,6 +55,10 @@ macro_rules! shared_class {
                 Self(super::Engine::none())
             }
 
+            fn _name(&self) -> pyo3::PyResult<Option<String>> {
+                Ok(self.0.get()?.name())
+            }
+
             fn __getstate__(&self) -> pyo3::PyResult<(u128, u64)> {
                 self.0.state()
             }
@@ -128,7 +132,6 @@ macro_rules! fast_path {
 
 mod barrier;
 mod condition;
-mod creation_site;
 mod event;
 mod lock;
 mod semaphore;

@@ -2,18 +2,27 @@
 
 use super::released_too_often;
 use crate::common::{raise, recovers};
+use crate::label::Called;
 use procession_core::liveness;
 use procession_core::sync::{self, SEM_VALUE_MAX};
 use pyo3::exceptions::{PyOSError, PyOverflowError};
 use pyo3::prelude::*;
+use pyo3::types::PyString;
 
 shared_class! {
     /// A counter; `acquire` waits while it is zero.
     Semaphore {
         /// Create the semaphore with this value, which is also its maximum if `bounded`. `recover`: "silent" to get
         /// back the permits of dead processes.
-        #[pyo3(signature = (value, bounded, recover=None))]
-        fn _create(&self, value: i64, bounded: bool, recover: Option<&str>) -> PyResult<()> {
+        #[pyo3(signature = (value, bounded, recover=None, name=None))]
+        fn _create(
+            &self,
+            py: Python<'_>,
+            value: i64,
+            bounded: bool,
+            recover: Option<&str>,
+            name: Option<&Bound<'_, PyString>>,
+        ) -> PyResult<()> {
             let recover = recovers(recover, &["silent"])?.is_some();
             if value > i64::from(SEM_VALUE_MAX) {
                 let text = format!("a semaphore's value is at most {SEM_VALUE_MAX}, not {value}");
@@ -22,10 +31,11 @@ shared_class! {
             // The error that the kernel gives the standard library.
             let value = u32::try_from(value).map_err(|_| PyOSError::new_err((libc::EINVAL, "Invalid argument")))?;
             let bound = if bounded { value } else { SEM_VALUE_MAX };
+            let called = Called::here(py, name);
             self.0.set(if recover {
-                sync::Semaphore::recovering(value, bound)
+                sync::Semaphore::recovering_labelled(value, bound, called.label())
             } else {
-                sync::Semaphore::create(value, bound)
+                sync::Semaphore::labelled(value, bound, called.label())
             })
         }
 

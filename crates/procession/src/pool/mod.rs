@@ -9,6 +9,7 @@ pub use imap::Imap;
 pub use results::{AsyncResult, MapResult};
 
 use crate::error::Ours;
+use crate::label::label;
 use crate::{wire, Builder, Error, Portable, Result};
 use procession_core::pool::{Cutter, Job, Pool as Core, TaskOptions};
 use serde::de::DeserializeOwned;
@@ -80,12 +81,14 @@ pub struct WorkerStats {
 
 impl Pool {
     /// Create a pool of `size` workers, at least one.
+    #[track_caller]
     pub fn new(size: usize) -> Result<Self> {
         Self::with(size, Builder::new())
     }
 
     /// Create a pool. `builder` starts the workers: its start method applies, and its name becomes the prefix of
-    /// theirs.
+    /// theirs, and what the `procession` command calls the pool.
+    #[track_caller]
     pub fn with(size: usize, builder: Builder) -> Result<Self> {
         let start = |builder: Builder, pool, worker_index| builder.spawn(worker::work, (pool, worker_index));
         Self::started(size, builder, Box::new(start))
@@ -125,7 +128,7 @@ impl Pool {
         if size == 0 {
             return Err(Error::Invalid("number of processes must be at least 1"));
         }
-        let core = Core::new().ours()?;
+        let core = Core::labelled(label(builder.given_name())).ours()?;
         let workers = Arc::new(Workers {
             #[cfg(feature = "async")]
             completions: Arc::new(crate::waking::Completions::new(core.clone())),

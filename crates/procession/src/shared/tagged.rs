@@ -13,7 +13,7 @@ use procession_core::ids::Handle;
 use procession_core::shared::SharedBytes;
 use serde::{Deserializer, Serializer};
 use std::ops::RangeInclusive;
-use std::panic::{Location, RefUnwindSafe, UnwindSafe};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::atomic::{AtomicU64, Ordering::Acquire, Ordering::Relaxed, Ordering::Release};
 
 /// What the bytes are for.
@@ -67,12 +67,14 @@ fn offset(locks: usize) -> usize {
 impl Tagged {
     /// Create `size` bytes of data, which `fill` is to write; they are zero before.
     #[track_caller]
-    pub(crate) fn create(tag: Tag, locks: u32, size: usize, fill: impl FnOnce(*mut u8)) -> Result<Self> {
-        if locks > MOST {
+    pub(crate) fn create(tag: Tag, guards: u32, size: usize, fill: impl FnOnce(*mut u8)) -> Result<Self> {
+        if guards > MOST {
             return Err(Error::Invalid("at most 1024 locks guard one value"));
         }
-        let here = Location::caller();
-        let locks: Vec<Lock> = (0..locks).map(|_| Lock::made_at(here)).collect::<Result<_>>()?;
+        let mut locks = Vec::new();
+        for _ in 0..guards {
+            locks.push(Lock::new()?); // not in a closure: its label is the line of this function's caller
+        }
         let whole = offset(locks.len())
             .checked_add(size)
             .ok_or(Error::Invalid("this is larger than memory can be"))?;

@@ -2,6 +2,7 @@
 
 use crate::error::EngineError;
 use crate::error::Ours;
+use crate::label::label;
 use crate::wire::serde_by_handle;
 use crate::{Error, Result};
 use procession_core::sync::{self, Arrival, BarrierError};
@@ -43,12 +44,29 @@ impl BarrierWaitResult {
 
 impl Barrier {
     /// Create a barrier for `parties` processes (or threads).
+    #[track_caller]
     pub fn new(parties: u32) -> Result<Self> {
+        Self::made(parties, None)
+    }
+
+    /// As [`new`](Self::new), with a name of at most 64 bytes, which the `procession` command shows.
+    #[track_caller]
+    pub fn named(name: &str, parties: u32) -> Result<Self> {
+        Self::made(parties, Some(name))
+    }
+
+    /// The name that it was made with.
+    pub fn name(&self) -> Option<String> {
+        self.inner.name()
+    }
+
+    #[track_caller]
+    fn made(parties: u32, name: Option<&str>) -> Result<Self> {
         if parties == 0 {
             return Err(Error::Invalid("a barrier needs at least one party"));
         }
         Ok(Self {
-            inner: sync::Barrier::create(parties).ours()?,
+            inner: sync::Barrier::labelled(parties, label(name)).ours()?,
         })
     }
 

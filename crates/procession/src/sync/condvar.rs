@@ -3,6 +3,7 @@
 use super::lock::LockGuard;
 use super::mutex::MutexGuard;
 use crate::error::Ours;
+use crate::label::label;
 use crate::wire::serde_by_handle;
 use crate::Result;
 use procession_core::{sync, Deadline, WaitError};
@@ -58,10 +59,24 @@ serde_by_handle!(Condvar, sync::Condition, "condition");
 
 impl Condvar {
     /// Create a condition variable. Use it with one lock only.
+    #[track_caller]
     pub fn new() -> Result<Self> {
         Ok(Self {
-            inner: sync::Condition::create().ours()?,
+            inner: sync::Condition::labelled(label(None)).ours()?,
         })
+    }
+
+    /// As [`new`](Self::new), with a name of at most 64 bytes, which the `procession` command shows.
+    #[track_caller]
+    pub fn named(name: &str) -> Result<Self> {
+        Ok(Self {
+            inner: sync::Condition::labelled(label(Some(name))).ours()?,
+        })
+    }
+
+    /// The name that it was made with.
+    pub fn name(&self) -> Option<String> {
+        self.inner.name()
     }
 
     /// Release the lock, wait to be notified, and take the lock again.

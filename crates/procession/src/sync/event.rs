@@ -1,6 +1,7 @@
 //! An event between processes.
 
 use crate::error::Ours;
+use crate::label::label;
 use crate::uninterrupted::uninterrupted;
 use crate::waking::{Awaited, Watch};
 use crate::wire::serde_by_handle;
@@ -28,13 +29,30 @@ serde_by_handle!(Event, sync::Event, "event", Self::of_engine);
 
 impl Event {
     /// Create an event that is not set.
+    #[track_caller]
     pub fn new() -> Result<Self> {
-        sync::Event::create().ours().map(Self::of_engine)
+        Self::made(None)
+    }
+
+    #[track_caller]
+    fn made(name: Option<&str>) -> Result<Self> {
+        sync::Event::labelled(label(name)).ours().map(Self::of_engine)
     }
 
     fn of_engine(inner: sync::Event) -> Self {
         let watch = Watch::default();
         Self { inner, watch }
+    }
+
+    /// As [`new`](Self::new), with a name of at most 64 bytes, which the `procession` command shows.
+    #[track_caller]
+    pub fn named(name: &str) -> Result<Self> {
+        Self::made(Some(name))
+    }
+
+    /// The name that it was made with.
+    pub fn name(&self) -> Option<String> {
+        self.inner.name()
     }
 
     /// Whether the event is set.

@@ -2,6 +2,7 @@
 
 use super::poison::{LockError, LockResult};
 use crate::error::Ours;
+use crate::label::label;
 use crate::uninterrupted::uninterrupted;
 #[cfg(feature = "async")]
 use crate::waking::{Awaited, Watch};
@@ -15,7 +16,7 @@ use procession_core::Deadline;
 #[cfg(feature = "async")]
 use procession_core::WaitError;
 use std::cell::Cell;
-use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe, Location};
+use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicIsize, Ordering::SeqCst};
 #[cfg(feature = "async")]
 use std::task::Waker;
@@ -46,16 +47,33 @@ impl Lock {
     /// Create a lock that is not held.
     #[track_caller]
     pub fn new() -> Result<Self> {
-        Self::made_at(Location::caller())
+        Self::made(None)
     }
 
-    /// Create a lock that is not held, for an object that was made there.
-    pub(crate) fn made_at(here: &Location<'_>) -> Result<Self> {
+    /// Create a lock that is not held, with a name of at most 64 bytes, which errors and the `procession` command show.
+    /// The rest of a longer name is left out.
+    ///
+    /// ```
+    /// assert_eq!(procession::Lock::named("database")?.name().as_deref(), Some("database"));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn named(name: &str) -> Result<Self> {
+        Self::made(Some(name))
+    }
+
+    #[track_caller]
+    fn made(name: Option<&str>) -> Result<Self> {
         let options = sync::Options {
-            made: Some((here.file(), here.line())),
+            label: label(name),
             ..sync::Options::default()
         };
         sync::Lock::with(options).ours().map(Self::of_engine)
+    }
+
+    /// The name that it was made with.
+    pub fn name(&self) -> Option<String> {
+        self.inner.name()
     }
 
     pub(crate) fn engine(&self) -> &sync::Lock {

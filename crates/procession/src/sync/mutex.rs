@@ -51,6 +51,14 @@ impl<T: Plain> Mutex<T> {
         })
     }
 
+    /// As [`new`](Self::new), with a name, as [`Lock::named`](crate::Lock::named).
+    #[track_caller]
+    pub fn named(name: &str, value: T) -> Result<Self> {
+        Ok(Self {
+            inner: Array::named(name, &[value])?,
+        })
+    }
+
     /// Take the lock, waiting for it. If a holder died or panicked, [`LockError::Poisoned`](crate::LockError) tells the
     /// next holder, once, so that it can repair the value before any other process sees it.
     pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {

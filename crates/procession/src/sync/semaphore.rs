@@ -1,9 +1,11 @@
 //! A semaphore between processes.
 
 use crate::error::Ours;
+use crate::label::label;
 use crate::uninterrupted::uninterrupted;
 use crate::wire::serde_by_handle;
 use crate::{Error, Result};
+use procession_core::arena::Label;
 use procession_core::ids::Owner;
 use procession_core::liveness;
 use procession_core::{sync, Deadline};
@@ -28,22 +30,39 @@ serde_by_handle!(Semaphore, sync::Semaphore, "semaphore");
 
 impl Semaphore {
     /// Create a semaphore with `permits` permits. The permits of a process that dies are lost.
+    #[track_caller]
     pub fn new(permits: u32) -> Result<Self> {
-        Self::made(permits, sync::Semaphore::create)
+        Self::made(permits, label(None), sync::Semaphore::labelled)
+    }
+
+    /// As [`new`](Self::new), with a name of at most 64 bytes, which the `procession` command shows.
+    #[track_caller]
+    pub fn named(name: &str, permits: u32) -> Result<Self> {
+        Self::made(permits, label(Some(name)), sync::Semaphore::labelled)
     }
 
     /// Like [`new`](Self::new), but the permits of a process that dies are given back. The semaphore records its
     /// holders, which makes it slower.
+    #[track_caller]
     pub fn recovering(permits: u32) -> Result<Self> {
-        Self::made(permits, sync::Semaphore::recovering)
+        Self::made(permits, label(None), sync::Semaphore::recovering_labelled)
     }
 
-    fn made(permits: u32, make: fn(u32, u32) -> procession_core::Result<sync::Semaphore>) -> Result<Self> {
+    /// The name that it was made with.
+    pub fn name(&self) -> Option<String> {
+        self.inner.name()
+    }
+
+    fn made(
+        permits: u32,
+        label: Label<'_>,
+        make: fn(u32, u32, Label<'_>) -> procession_core::Result<sync::Semaphore>,
+    ) -> Result<Self> {
         if permits > sync::SEM_VALUE_MAX {
             return Err(Error::Invalid("a semaphore holds at most 2^31 - 1 permits"));
         }
         Ok(Self {
-            inner: make(permits, sync::SEM_VALUE_MAX).ours()?,
+            inner: make(permits, sync::SEM_VALUE_MAX, label).ours()?,
         })
     }
 

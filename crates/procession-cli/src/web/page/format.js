@@ -37,6 +37,11 @@ export function named(name, pid) {
   return name ? `${clean(name)} (${pid})` : String(pid);
 }
 
+/** All objects of a family that have a name or a line that made them. */
+export function objectsOf(seen) {
+  return ["locks", "queues", "pools", "semaphores", "events", "conditions", "barriers", "collections"].flatMap((kind) => seen[kind]);
+}
+
 /** "1 process", "2 processes". */
 export function counted(count, one, many) {
   return `${count} ${count === 1 ? one : many}`;

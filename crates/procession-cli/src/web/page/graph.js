@@ -1,6 +1,6 @@
 // What waits for what: processes that wait, what they wait for, and what holds it.
 
-import { clean, named, number, shape } from "./format.js";
+import { clean, named, number, objectsOf, shape } from "./format.js";
 
 /** The most nodes of a column, and from how many processes on those with the same wait are one node. */
 const MOST = 24;
@@ -38,6 +38,7 @@ function build(seen, rates) {
   const holders = new Set([...awaited.keys()].map((id) => locks.get(id)?.holder?.pid).filter(Boolean));
   const queues = new Map(seen.queues.map((queue) => [queue.id, queue]));
   const pools = new Map(seen.pools.map((pool) => [pool.id, pool]));
+  const labels = new Map(objectsOf(seen).map((one) => [one.id, one]));
   const rank = ([id, { kind, waits }]) =>
     (locked.has(id) ? 0 : kind === "lock" || kind === "rlock" ? 1 : 2) * 1e6 - waits.length;
   const objects = [...awaited.entries()].sort((one, other) => rank(one) - rank(other));
@@ -58,10 +59,11 @@ function build(seen, rates) {
     } else if (pools.has(id)) {
       href = `#/pool/${id}`;
       text = `${pools.get(id).queued} queued`;
-    } else if (locks.get(id)?.made) {
-      text = clean(locks.get(id).made).replace(/^.*\//, "");
+    } else if (labels.get(id)?.made) {
+      text = clean(labels.get(id).made).replace(/^.*\//, "");
     }
-    const object = node(`object ${id}`, 1, `${kind} ${id}`, text, href, locked.has(id) ? "stuck" : "");
+    const title = labels.get(id)?.name ? `${kind} ${clean(labels.get(id).name)}` : `${kind} ${id}`;
+    const object = node(`object ${id}`, 1, title, text, href, locked.has(id) ? "stuck" : "");
     const alike = new Map();
     for (const { process, wait } of waits) {
       const isAlone = process.waits.length === 1 && !holders.has(process.pid) && !stuck.has(process.pid);

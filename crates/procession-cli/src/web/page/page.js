@@ -1,6 +1,6 @@
 // The page: takes what the server tells, and shows the view that the address names after its "#".
 
-import { arrange, bytes, clean, counted, element, time, write } from "./format.js";
+import { arrange, bytes, clean, counted, element, objectsOf, time, write } from "./format.js";
 import { Graph, memberNames } from "./graph.js";
 import { charts, History } from "./history.js";
 import { link, makeTables, othersOf, waitOf } from "./tables.js";
@@ -73,7 +73,7 @@ function tableView(name) {
 
 function showTable(name, seen, limit) {
   const rows = { others: () => othersOf(seen), deaths: () => history.deaths }[name]?.() ?? seen[name];
-  const kinds = name === "others" ? ["semaphores", "events", "conditions", "barriers"] : [name];
+  const kinds = name === "others" ? ["semaphores", "events", "conditions", "barriers", "collections"] : [name];
   const beyond = kinds.reduce((sum, kind) => sum + (seen.beyond[kind] ?? 0), 0);
   tables[name].update(rows, limit, beyond);
 }
@@ -118,6 +118,10 @@ function details(kind, title, id, find, facts, more = null) {
   };
 }
 
+const labelOf = (one) => [
+  ["Name", clean(one.name ?? "-")],
+  ["Made at", clean(one.made ?? "-")],
+];
 const pidLinks = (pids) => (pids.length ? pids.flatMap((pid) => [link(pid, "process", pid), " "]) : ["-"]);
 
 function processView(id) {
@@ -150,7 +154,8 @@ function processView(id) {
           .filter((lock) => lock.holder?.pid === pid)
           .map((lock) => {
             const made = lock.made ? ` (made at ${clean(lock.made)})` : "";
-            return `${lock.kind} ${lock.id}${made}, ${lock.waiters.length} waiting`;
+            const name = lock.name ? ` "${clean(lock.name)}"` : "";
+            return `${lock.kind} ${lock.id}${name}${made}, ${lock.waiters.length} waiting`;
           })
           .join("; ") || "no lock",
       ],
@@ -191,6 +196,7 @@ function poolView(id) {
     id,
     (seen) => seen.pools.find((pool) => pool.id === id),
     (pool) => [
+      ...labelOf(pool),
       ["State", pool.state],
       ["Queued", `${pool.queued}${pool.is_complete ? "" : " or more"}`],
       ["Running", pool.running],
@@ -209,6 +215,7 @@ function queueView(id) {
     id,
     (seen) => seen.queues.find((queue) => queue.id === id),
     (queue) => [
+      ...labelOf(queue),
       ["Items", `${queue.is_depth_exact ? "" : "at most "}${queue.depth}`],
       ["Limit", queue.maxsize || "none"],
       ["Put so far", queue.put],
@@ -315,7 +322,8 @@ function take(seen) {
   current.trouble = "";
   if (isPaused) return;
   const holders = new Map(seen.locks.map((lock) => [lock.id, lock.holder]));
-  Object.assign(current, { seen, rates, family: { holders } });
+  const names = new Map(objectsOf(seen).map((one) => [one.id, one.name]));
+  Object.assign(current, { seen, rates, family: { holders, names } });
   drawSoon();
 }
 

@@ -139,7 +139,8 @@ export function waitOf(wait, family) {
   const parts = [wait.operation];
   if (wait.object && wait.kind) {
     const kind = { queue: "queue", pool: "pool" }[wait.kind];
-    const text = `${wait.kind} ${wait.object}`;
+    const name = family.names.get(wait.object);
+    const text = `${wait.kind} ${wait.object}${name ? ` "${clean(name)}"` : ""}`;
     parts.push(` on `, kind ? link(text, kind, wait.object) : text);
   }
   if (held?.pid) parts.push(", held by ", pid(held.pid));
@@ -164,6 +165,8 @@ const plainId = (title) =>
     (row) => row.id,
     (row) => idOf(row.id),
   );
+const name = () => column("Name", (row) => clean(row.name ?? "-"));
+const made = () => column("Made at", (row) => clean(row.made ?? "-"));
 const MOST_WAITS = 8;
 
 /** All tables of the overview, by name. */
@@ -204,6 +207,7 @@ export function makeTables(current) {
       "Queues",
       [
         first("Queue", "queue"),
+        name(),
         numbers(
           "Items",
           (row) => row.depth,
@@ -228,6 +232,7 @@ export function makeTables(current) {
           (row) => several(row.joiners),
           (row) => -row.joiners.length,
         ),
+        made(),
       ],
       (row) => row.id,
     ),
@@ -237,7 +242,8 @@ export function makeTables(current) {
       [
         plainId("Lock"),
         column("Kind", (row) => row.kind),
-        column("Made at", (row) => (row.made ? clean(row.made) : "-")),
+        name(),
+        made(),
         column("Held by", (row) =>
           row.holder
             ? row.holder.pid
@@ -258,6 +264,7 @@ export function makeTables(current) {
       "Pools",
       [
         first("Pool", "pool"),
+        name(),
         column("State", (row) => row.state),
         numbers("Queued", (row) => row.queued),
         numbers("Running", (row) => row.running),
@@ -269,6 +276,7 @@ export function makeTables(current) {
           (row) => `${row.workers.length} (${row.workers.filter((worker) => worker.item_ms !== null).length} busy)`,
           (row) => row.workers.length,
         ),
+        made(),
       ],
       (row) => row.id,
     ),
@@ -278,12 +286,14 @@ export function makeTables(current) {
       [
         plainId("Object"),
         column("Kind", (row) => row.kind),
+        name(),
         column("State", (row) => row.state),
         column(
           "Waiting",
           (row) => several(row.waiters),
           (row) => -row.waiters.length,
         ),
+        made(),
       ],
       (row) => row.id,
     ),
@@ -321,7 +331,7 @@ export function makeTables(current) {
   };
 }
 
-/** Semaphores, events, conditions and barriers, as rows of one table. */
+/** Semaphores, events, conditions, barriers and collections, as rows of one table. */
 export function othersOf(seen) {
   return [
     ...seen.semaphores.map((one) => ({ ...one, kind: "semaphore", state: `value ${one.value}` })),
@@ -332,5 +342,6 @@ export function othersOf(seen) {
       kind: "barrier",
       state: one.is_broken ? "broken" : `${one.waiters.length} of ${one.parties}`,
     })),
+    ...seen.collections.map((one) => ({ ...one, state: "-", waiters: [] })),
   ];
 }

@@ -25,7 +25,7 @@ mod tests;
 
 use crate::arena::node::Node;
 use crate::arena::reclaiming::{Cell, OwnerWord};
-use crate::arena::Ref;
+use crate::arena::{Label, Ref};
 use crate::family;
 use crate::ids::{Handle, Kind, Owner};
 use crate::sync::primitive::Ordering::{Relaxed, Release};
@@ -66,10 +66,20 @@ impl SharedDict {
         Self::bounded(0)
     }
 
+    /// The name that it was made with.
+    pub fn name(&self) -> Option<String> {
+        self.0.name()
+    }
+
     /// Create an empty dictionary that has this many entries at most: the oldest is removed for a new one. 0 = any
     /// number. While changes are under way, there may be one more entry for each.
     pub fn bounded(most: u64) -> Result<Self> {
-        let dict = Ref::<Dict>::create()?;
+        Self::labelled(most, Label::default())
+    }
+
+    /// As [`bounded`](Self::bounded), with a label.
+    pub fn labelled(most: u64, label: Label<'_>) -> Result<Self> {
+        let dict = Ref::<Dict>::labelled(label)?;
         dict.seed.store(random_id()? as u64, Relaxed);
         dict.most.store(most, Relaxed);
         dict.handle.store(dict.handle().0, Release);

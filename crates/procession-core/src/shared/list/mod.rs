@@ -14,7 +14,7 @@ mod tests;
 
 use crate::arena::node::Node;
 use crate::arena::reclaiming::{Cell, OwnerWord};
-use crate::arena::Ref;
+use crate::arena::{Label, Ref};
 use crate::ids::{Handle, Kind, Owner};
 use crate::Result;
 
@@ -28,7 +28,17 @@ pub struct SharedList(Ref<ListHead>);
 impl SharedList {
     /// Create an empty list.
     pub fn create() -> Result<Self> {
-        Ref::create().map(Self)
+        Self::labelled(Label::default())
+    }
+
+    /// Create an empty list with a label.
+    pub fn labelled(label: Label<'_>) -> Result<Self> {
+        Ref::labelled(label).map(Self)
+    }
+
+    /// The name that it was made with.
+    pub fn name(&self) -> Option<String> {
+        self.0.name()
     }
 
     /// The list that a handle refers to. Fails if it is gone.

@@ -1,6 +1,7 @@
 //! Holders that die in different ways.
 
 use super::*;
+use crate::arena::Label;
 use std::io::Read;
 use std::os::unix::net::UnixStream;
 
@@ -12,7 +13,10 @@ fn rlock() -> RLock {
 fn a_lock_fits_the_smallest_cell() {
     let here = ("/a/very/long/way/down/to/some/module/lock.py", 12);
     let options = Options {
-        made: Some(here),
+        label: Label {
+            name: None,
+            made: Some(here),
+        },
         ..Options::default()
     };
     let lock = Lock::with(options).unwrap();
