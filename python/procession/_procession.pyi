@@ -176,6 +176,7 @@ class PoolCore:
         kwds: Mapping[str, Any],
         timeout: float | None = None,
         retries: int = 0,
+        priority: int = 1,
         name: str | None = None,
     ) -> PoolJob: ...
     def job(
@@ -185,6 +186,7 @@ class PoolCore:
         by_time: bool,
         timeout: float | None = None,
         retries: int = 0,
+        priority: int = 1,
         name: str | None = None,
     ) -> PoolJob: ...
     def close(self) -> None: ...
@@ -229,14 +231,16 @@ class Feeding:
 
 @final
 class PoolStream:
-    def __new__(cls, core: PoolCore, timeout: float | None, retries: int) -> PoolStream: ...
+    def __new__(
+        cls, core: PoolCore, timeout: float | None, retries: int, priority: int
+    ) -> PoolStream: ...
     def submit(
         self,
         future: Any,
         func: Callable[..., Any],
         args: Sequence[Any],
         kwds: Mapping[str, Any],
-        own: tuple[float | None, int, str | None] | None = None,
+        own: tuple[float | None, int, int, str | None] | None = None,
     ) -> int | None: ...
     def take(self, limit: int) -> list[tuple[Any, bool, Any]]: ...
     def cancel(self, number: int, running: bool) -> bool: ...

@@ -25,7 +25,7 @@ from ._pool.errors import rebuild_exc as rebuild_exc
 from ._pool.feed import Numbered, TaskQueue, calls, feed_all, iterator_of, perform
 from ._pool.feed import mapstar as mapstar
 from ._pool.feed import starmapstar as starmapstar
-from ._pool.options import UNCHANGED, Options
+from ._pool.options import UNCHANGED, Options, Priority
 from ._pool.results import (
     ApplyResult,
     ChunkedResults,
@@ -605,18 +605,20 @@ class Pool:
         *,
         timeout: float | None = UNCHANGED,
         retries: int = UNCHANGED,
+        priority: Priority = "normal",
         name: str | None = None,
     ) -> PoolCalls:
         """Return an object with the calls of this pool (`apply`, `map`, `imap` and their kin).
 
         They have these options in place of the pool's: `timeout` and `retries` as `task_timeout`
-        and `retries` of the pool, unchanged if they are not given, and `name` of the function in
-        errors (None: its own). They are those of `Pool`: methods that a subclass overrides are not
-        called.
+        and `retries` of the pool, unchanged if they are not given, `priority` ("high", "normal" or
+        "low": a worker takes a task only if none of a higher priority is queued), and `name` of the
+        function in errors (None: its own). They are those of `Pool`: methods that a subclass
+        overrides are not called.
         """
         if not getattr(self._core, "takes_options", True):
             raise ValueError("a pool with queues of its own takes none of procession's options")
-        return PoolCalls(self, self._options.limited(timeout, retries, name))
+        return PoolCalls(self, self._options.changed(timeout, retries, priority, name))
 
     def resize(self, processes: int) -> None:
         """Change the number of workers. Surplus workers leave when their current task is done."""
@@ -808,6 +810,7 @@ class ThreadPool(Pool):
         *,
         timeout: float | None = UNCHANGED,
         retries: int = UNCHANGED,
+        priority: Priority = "normal",
         name: str | None = None,
     ) -> PoolCalls:
         """Raise NotImplementedError: no thread can be stopped or tried again."""

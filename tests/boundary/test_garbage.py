@@ -51,13 +51,13 @@ def of_job_with_a_refusal(node):
 
 
 def of_stream_with_a_future(node):
-    stream = PoolStream(PoolCore(), None, 0)
+    stream = PoolStream(PoolCore(), None, 0, 1)
     stream.submit(node, int, (), {})
     return stream
 
 
 def of_stream_with_a_function(node):
-    stream = PoolStream(PoolCore(), None, 0)
+    stream = PoolStream(PoolCore(), None, 0, 1)
     stream.submit(None, node, (), {})
     return stream
 

@@ -71,6 +71,22 @@ def wait_for(path):
     return path
 
 
+def log(line):
+    """Append the second of two texts to the file of the first."""
+    path, text = line
+    with open(path, "a") as file:
+        print(text, file=file)
+
+
+def wait_and_die_once(gate, path):
+    """Wait for the file `gate`; die if nothing was logged before."""
+    wait_for(gate)
+    if not os.path.exists(path):
+        log((path, "dies"))
+        os.kill(os.getpid(), signal.SIGKILL)
+    log((path, "again"))
+
+
 def meet(folder, count):
     """Return this process's pid once so many processes have come here."""
     with open(f"{folder}/{os.getpid()}.met", "w"):

@@ -53,6 +53,58 @@ def test_a_call_without_the_pools_time_limit(tmp_path):
         assert endless.get(20) == str(gate)
 
 
+def test_tasks_of_a_higher_priority_are_begun_first(ctx, tmp_path):
+    gate, log = tmp_path / "gate", tmp_path / "log"
+    with workers_without_main(), ctx.Pool(1) as pool:
+        blocker = pool.apply_async(tasks.wait_for, (str(gate),))
+        until(lambda: pool.stats().running == 1)
+        given = [
+            pool.options(priority="low").map_async(tasks.log, [(str(log), "low")] * 2, 1),
+            pool.apply_async(tasks.log, ((str(log), "normal"),)),
+            pool.options(priority="high").apply_async(tasks.log, ((str(log), "high"),)),
+            pool.options(priority="low").apply_async(tasks.log, ((str(log), "last"),)),
+        ]
+        gate.touch()
+        for one in [blocker, *given]:
+            one.get(30)
+    assert log.read_text().split() == ["high", "normal", "low", "low", "last"]
+
+
+def test_calls_of_a_higher_priority_are_begun_first(ctx, tmp_path):
+    gate, log = tmp_path / "gate", tmp_path / "log"
+    with workers_without_main(), ProcessPoolExecutor(1, ctx) as executor:
+        blocker = executor.submit(tasks.wait_for, str(gate))
+        until(blocker.running)
+        given = [
+            executor.options(priority=name).submit(tasks.log, (str(log), name))
+            for name in ("low", "normal", "high")
+        ]
+        gate.touch()
+        for one in [blocker, *given]:
+            one.result(30)
+    assert log.read_text().split() == ["high", "normal", "low"]
+
+
+@pytest.mark.parametrize("priority", ["urgent", 1, None])
+def test_a_priority_is_one_of_three(pool, executor, priority):
+    for one in (pool, executor):
+        with pytest.raises(ValueError, match="priority must be 'high', 'normal' or 'low'"):
+            one.options(priority=priority)
+
+
+def test_a_task_that_is_tried_again_keeps_its_priority(ctx, tmp_path):
+    gate, log = tmp_path / "gate", tmp_path / "log"
+    with workers_without_main(), ctx.Pool(1) as pool:
+        high = pool.options(priority="high", retries=1)
+        dying = high.apply_async(tasks.wait_and_die_once, (str(gate), str(log)))
+        until(lambda: pool.stats().running == 1)
+        other = pool.apply_async(tasks.log, ((str(log), "normal"),))
+        gate.touch()
+        dying.get(30)
+        other.get(30)
+    assert log.read_text().split() == ["dies", "again", "normal"]
+
+
 def test_retries_of_calls(pool, tmp_path):
     def path():
         return str(tmp_path / str(len(os.listdir(tmp_path))))

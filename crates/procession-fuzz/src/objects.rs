@@ -5,7 +5,7 @@ use crate::choices::{random, Choices};
 use procession_core::arena::{counters, Block, Ref, Token};
 use procession_core::channel::{Incoming, Lane, Mailbox, Message, Outgoing, Posted, Queue};
 use procession_core::ids::Handle;
-use procession_core::pool::{Function, Job, Pool, TaskOptions, Verdict, Worker, WorkerDeath};
+use procession_core::pool::{Function, Job, JobOptions, Pool, Verdict, Worker, WorkerDeath};
 use procession_core::process::ResultSlot;
 use procession_core::shared::{Change, SharedBytes, SharedDict, SharedList};
 use procession_core::sync::{Arrival, Barrier, Condition, Event, Lock, RLock, Semaphore};
@@ -71,7 +71,7 @@ impl Objects {
             dict: SharedDict::create().unwrap(),
             list: SharedList::create().unwrap(),
             result_slot: Ref::create().unwrap(),
-            job: pool.job(Some(&function), TaskOptions::default()),
+            job: pool.job(Some(&function), JobOptions::default()),
             function,
             pool,
             handles: Vec::new(),

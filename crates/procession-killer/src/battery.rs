@@ -7,7 +7,7 @@ use crate::stage::board;
 use libc::pid_t;
 use procession_core::arena::Block;
 use procession_core::channel::{Mailbox, Message, Outgoing, Queue};
-use procession_core::pool::{Pool, TaskOptions, Verdict, Worker};
+use procession_core::pool::{JobOptions, Pool, Verdict, Worker};
 use procession_core::shared::{SharedBytes, SharedDict, SharedList};
 use procession_core::sync::{Arrival, Barrier, Condition, Event, Lock, RLock, Semaphore};
 use procession_core::{liveness, sweep_deferred, Deadline};
@@ -250,7 +250,7 @@ fn pool(clock: &mut Clock) {
         Message::pack(out).expect("a message")
     };
     let pool = clock.time("pool create", || Pool::new().expect("a pool"));
-    let job = pool.job(None, TaskOptions::default());
+    let job = pool.job(None, JobOptions::default());
     clock.time("pool submit", || job.submit(message()).expect("a task"));
     job.seal();
     let worker_index = pool.enlist().expect("a worker record");

@@ -31,8 +31,8 @@ _FEED = 64
 class Calls:
     """The calls of an executor."""
 
-    #: Time limit, retries and name of these calls, if they are not the executor's.
-    _limits: tuple[float | None, int, str | None] | None = None
+    #: Time limit, retries, priority and name of these calls, if they are not the executor's.
+    _own: tuple[float | None, int, int, str | None] | None = None
 
     def _start(self) -> Engine:
         """Return the engine; its workers start with the first call."""
@@ -50,7 +50,7 @@ class Calls:
             fn, args, kwargs = seeds.function(fn), ((0, args, kwargs),), {}  # type: ignore[assignment]
         future: Future[_T] = Future()
         future._stream = engine.stream
-        number = engine.stream.submit(future, fn, args, kwargs, self._limits)
+        number = engine.stream.submit(future, fn, args, kwargs, self._own)
         if number is None:
             raise RuntimeError("cannot schedule new futures after shutdown")
         future._number = number
@@ -129,8 +129,8 @@ class Calls:
             mode = EACH_OF_CHUNK if single else EACH_OF_STARRED_CHUNK
         else:
             mode = ITEM if plain else CHUNK if single else STARRED_CHUNK
-        limits = self._limits or engine.pool._options.for_tasks
-        job = engine.pool._core.job(fn, mode, False, *limits)
+        own = self._own or engine.pool._options.for_tasks
+        job = engine.pool._core.job(fn, mode, False, *own)
         size = 0 if plain else chunksize
         work = Work(job)
         engine.maps.add(work)
@@ -176,9 +176,9 @@ class LimitedCalls(Calls, concurrent.futures.Executor):
     Event loops take it as an executor. Its `shutdown` does nothing: that is the executor's.
     """
 
-    def __init__(self, executor: Calls, limits: tuple[float | None, int, str | None]) -> None:
+    def __init__(self, executor: Calls, own: tuple[float | None, int, int, str | None]) -> None:
         self._executor = executor
-        self._limits = limits
+        self._own = own
 
     def _start(self) -> Engine:
         return self._executor._start()

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from .. import pool as _pool_face
 from .. import util
 from .._errors import names_misspelt
-from .._pool.options import UNCHANGED, Options
+from .._pool.options import UNCHANGED, Options, Priority
 from .._pool.stats import PoolStats
 from ..context import BaseContext, _default_context
 from .calls import Calls, LimitedCalls
@@ -146,6 +146,7 @@ class ProcessPoolExecutor(Calls, concurrent.futures.Executor):
         *,
         timeout: float | None = UNCHANGED,
         retries: int = UNCHANGED,
+        priority: Priority = "normal",
         name: str | None = None,
     ) -> LimitedCalls:
         """Return an object with the calls of this executor, `submit` and `map`, for other options.
@@ -153,9 +154,11 @@ class ProcessPoolExecutor(Calls, concurrent.futures.Executor):
         Args:
             timeout, retries: as `task_timeout` and `retries` of the executor; unchanged if they are
                 not given.
+            priority: "high", "normal" or "low". A worker takes a call only if none of a higher
+                priority is queued.
             name: the name of the function in errors; None: its own.
         """
-        return LimitedCalls(self, self._checked.limits(timeout, retries, name))
+        return LimitedCalls(self, self._checked.of_calls(timeout, retries, priority, name))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Accept no more calls.

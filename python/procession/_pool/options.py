@@ -7,11 +7,13 @@ from _collections_abc import Callable
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Any, Literal
 
     from .randomness import Seeds
+
+    Priority = Literal["high", "normal", "low"]
 else:
-    Any = object  # what `typing.get_type_hints` finds
+    Any, Priority = object, str  # what `typing.get_type_hints` finds
 
 __all__: list[str] = []
 
@@ -24,6 +26,9 @@ class _Unchanged:
 
 
 UNCHANGED: Any = _Unchanged()
+#: What `priority` may be: the tasks that are begun first come first. Their places here are the numbers that the
+#: engine knows them by.
+PRIORITIES = ("high", "normal", "low")
 
 
 def _check_limits(timeout: float | None, retries: int, names: str = "") -> None:
@@ -31,6 +36,12 @@ def _check_limits(timeout: float | None, retries: int, names: str = "") -> None:
         raise ValueError(f"{names}timeout must be a positive number of seconds or None")
     if not isinstance(retries, int) or retries < 0:
         raise ValueError("retries must be a number from 0")
+
+
+def _number_of(priority: Priority) -> int:
+    if priority not in PRIORITIES:
+        raise ValueError("priority must be 'high', 'normal' or 'low'")
+    return PRIORITIES.index(priority)
 
 
 def _check_name(name: str | None) -> None:
@@ -64,8 +75,8 @@ class Options:
         ):
             raise ValueError("threads_per_worker must be a number from 1 or None")
         _check_name(name)
-        #: For `PoolCore.call` and `PoolCore.job`: time limit, retries, and perhaps the name.
-        self.for_tasks: tuple[Any, ...] = (task_timeout, retries)
+        #: For `PoolCore.call` and `PoolCore.job`: time limit, retries, priority, and perhaps the name.
+        self.for_tasks: tuple[Any, ...] = (task_timeout, retries, _number_of("normal"))
         self.worker_exit = worker_exit
         self.max_rss = max_rss
         self.reseed = seed is not False
@@ -76,9 +87,9 @@ class Options:
             self.seeds = Seeds(seed)
         self.threads = threads_per_worker
 
-    def limits(
-        self, timeout: float | None, retries: int, name: str | None
-    ) -> tuple[float | None, int, str | None]:
+    def of_calls(
+        self, timeout: float | None, retries: int, priority: Priority, name: str | None
+    ) -> tuple[float | None, int, int, str | None]:
         """Return the `for_tasks` of calls with options of their own."""
         if timeout is UNCHANGED:
             timeout = self.for_tasks[0]
@@ -86,20 +97,24 @@ class Options:
             retries = self.for_tasks[1]
         _check_limits(timeout, retries)
         _check_name(name)
-        return timeout, retries, name
+        return timeout, retries, _number_of(priority), name
 
-    def limited(self, timeout: float | None, retries: int, name: str | None) -> Options:
+    def changed(
+        self, timeout: float | None, retries: int, priority: Priority, name: str | None
+    ) -> Options:
         """Return a copy for calls with options of their own."""
         made = object.__new__(Options)
         made.__dict__.update(self.__dict__)
-        made.for_tasks = self.limits(timeout, retries, name)
+        made.for_tasks = self.of_calls(timeout, retries, priority, name)
         return made
 
     @property
     def have_effect(self) -> bool:
         """Whether the pool differs from one without options."""
         of_pool = self.for_tasks, self.seeds
-        return of_pool != ((None, 0), None) or self.of_worker() != {"reseed": True}
+        return of_pool != ((None, 0, _number_of("normal")), None) or self.of_worker() != {
+            "reseed": True
+        }
 
     def of_worker(self) -> dict[str, Any]:
         """Return the keyword arguments of `_pool.worker.worker`."""

@@ -5,7 +5,7 @@
 use super::job_record::Want;
 use super::monitor::Monitor;
 use super::room::Intake;
-use super::types::{Item, TaskLimits, Withdrawn};
+use super::types::{Item, TaskOptions, Withdrawn};
 use crate::channel::Message;
 use crate::{Deadline, Result, WaitError};
 use std::sync::Arc;
@@ -52,10 +52,10 @@ impl Job {
         self.pool.submit(self.key, function.index, None, arguments)
     }
 
-    /// Add a task with limits of its own, and perhaps a function of its own, and return its number.
-    pub fn submit_with(&self, function: Option<&Function>, limits: TaskLimits, arguments: Message) -> Result<u64> {
+    /// Add a task with options of its own, and perhaps a function of its own, and return its number.
+    pub fn submit_with(&self, function: Option<&Function>, options: TaskOptions, arguments: Message) -> Result<u64> {
         let function = function.map_or(0, |function| function.index);
-        self.pool.submit(self.key, function, Some(limits), arguments)
+        self.pool.submit(self.key, function, Some(options), arguments)
     }
 
     /// Count a task that could not be packed, and return its number. Its item is

@@ -4,7 +4,7 @@
 //! `job_table`.
 
 use super::room::Load;
-use super::types::{Loss, TaskOptions};
+use super::types::{JobOptions, Loss};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::Duration;
 
@@ -42,7 +42,7 @@ pub(super) struct TaskCopy<M> {
 /// The parent's record of a job. `M` is the type of the tasks' messages.
 pub(super) struct JobRecord<M> {
     pub function: u32,
-    pub options: TaskOptions,
+    pub options: JobOptions,
     /// The items from number `base` on; all earlier ones were taken.
     pub items: VecDeque<ItemState>,
     pub base: u64,
@@ -67,7 +67,7 @@ pub(super) struct JobRecord<M> {
 }
 
 impl<M> JobRecord<M> {
-    pub fn new(function: u32, options: TaskOptions) -> Self {
+    pub fn new(function: u32, options: JobOptions) -> Self {
         Self {
             function,
             options,
@@ -87,7 +87,10 @@ impl<M> JobRecord<M> {
 
     /// The time limit of a task.
     pub fn timeout_of(&self, number: u64) -> Option<Duration> {
-        self.own_timeouts.get(&number).copied().unwrap_or(self.options.timeout)
+        self.own_timeouts
+            .get(&number)
+            .copied()
+            .unwrap_or(self.options.tasks.timeout)
     }
 
     pub fn submitted(&self) -> u64 {

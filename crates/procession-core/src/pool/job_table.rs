@@ -7,7 +7,7 @@
 
 use super::job_record::{ItemState, JobRecord, TaskCopy};
 use super::room::Feeder;
-use super::types::{Loss, TaskLimits, TaskOptions};
+use super::types::{JobOptions, Loss, TaskOptions};
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
@@ -106,7 +106,7 @@ impl<M> JobTable<M> {
     }
 
     /// Add a job and return its key.
-    pub fn open(&mut self, function: u32, options: TaskOptions) -> u32 {
+    pub fn open(&mut self, function: u32, options: JobOptions) -> u32 {
         let record = JobRecord::new(function, options);
         self.unsealed += 1;
         if let Some(key) = self.free_keys.pop() {
@@ -117,15 +117,15 @@ impl<M> JobTable<M> {
         self.jobs.len() as u32 - 1
     }
 
-    /// Append an item whose task is in this slot, and return its number. `limits`: those of the task, if they may differ
-    /// from the job's.
-    pub fn submit(&mut self, key: u32, slot: u32, bytes: u32, copy: Option<M>, limits: Option<TaskLimits>) -> u64 {
+    /// Append an item whose task is in this slot, and return its number. `own`: the options of the task, if they may
+    /// differ from the job's.
+    pub fn submit(&mut self, key: u32, slot: u32, bytes: u32, copy: Option<M>, own: Option<TaskOptions>) -> u64 {
         let job = self.job(key);
         let number = job.submitted();
         job.items.push_back(ItemState::Waiting { slot, bytes });
         job.bytes += u64::from(bytes);
-        let TaskLimits { timeout, retries } = limits.unwrap_or(job.options.limits());
-        if timeout != job.options.timeout {
+        let TaskOptions { timeout, retries, .. } = own.unwrap_or(job.options.tasks);
+        if timeout != job.options.tasks.timeout {
             job.own_timeouts.insert(number, timeout);
         }
         if let Some(message) = copy {

@@ -33,5 +33,7 @@ pub use parent::Pool;
 pub use room::Intake;
 pub use shared::Phase;
 pub(crate) use shared::PoolMemory;
-pub use types::{Item, Loss, Overdue, Stats, TaskLimits, TaskOptions, Withdrawn, WorkerDeath, WorkerEnd, WorkerStats};
+pub use types::{
+    Item, JobOptions, Loss, Overdue, Priority, Stats, TaskOptions, Withdrawn, WorkerDeath, WorkerEnd, WorkerStats,
+};
 pub use worker::{Task, Verdict, Worker};

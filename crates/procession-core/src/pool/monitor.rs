@@ -8,7 +8,7 @@ use super::job_record::{JobRecord, Want};
 use super::room::Feeder;
 use super::shared::{Phase, Status};
 use super::slots::{Records, Slots};
-use super::types::{Item, Loss, Overdue, Stats, TaskLimits, TaskOptions, Withdrawn, WorkerDeath, WorkerEnd};
+use super::types::{Item, JobOptions, Loss, Overdue, Stats, TaskOptions, Withdrawn, WorkerDeath, WorkerEnd};
 use crate::arena::Label;
 use crate::channel::Message;
 use crate::sync::wait::Purpose;
@@ -95,7 +95,7 @@ impl Monitor {
         }
     }
 
-    pub fn open(&self, function: u32, options: TaskOptions) -> u32 {
+    pub fn open(&self, function: u32, options: JobOptions) -> u32 {
         let mut records = self.lock();
         records.table.count_user(function, 1);
         records.jobs.open(function, options)
@@ -103,7 +103,7 @@ impl Monitor {
 
     /// Add a sealed job of one task. Returns its key, and whether the task was added; then
     /// [`wake_one`](super::shared::PoolView::wake_one) follows.
-    pub fn call(&self, function: u32, options: TaskOptions, arguments: Message) -> (u32, Result<u64>) {
+    pub fn call(&self, function: u32, options: JobOptions, arguments: Message) -> (u32, Result<u64>) {
         let mut records = self.lock();
         records.table.count_user(function, 1);
         let key = records.jobs.open(function, options);
@@ -113,9 +113,9 @@ impl Monitor {
         (key, added)
     }
 
-    pub fn submit(&self, key: u32, function: u32, limits: Option<TaskLimits>, arguments: Message) -> Result<u64> {
+    pub fn submit(&self, key: u32, function: u32, own: Option<TaskOptions>, arguments: Message) -> Result<u64> {
         let mut records = self.lock();
-        let number = self.add_task(&mut records, key, function, limits, arguments)?;
+        let number = self.add_task(&mut records, key, function, own, arguments)?;
         drop(records);
         self.slots.view.wake_one();
         Ok(number)
@@ -127,7 +127,7 @@ impl Monitor {
         records: &mut Records,
         key: u32,
         function: u32,
-        own: Option<TaskLimits>,
+        own: Option<TaskOptions>,
         arguments: Message,
     ) -> Result<u64> {
         self.slots.check_is_mine()?;
@@ -136,12 +136,13 @@ impl Monitor {
             return Ok(records.jobs.refuse(key, Loss::Stopped));
         }
         let job = records.jobs.job(key);
-        let (limits, number) = (own.unwrap_or(job.options.limits()), job.submitted());
-        let spare = (limits.retries > 0).then(|| arguments.duplicate()).transpose()?;
+        let (options, number) = (own.unwrap_or(job.options.tasks), job.submitted());
+        let spare = (options.retries > 0).then(|| arguments.duplicate()).transpose()?;
         let bytes = u32::try_from(arguments.size()).unwrap_or(u32::MAX);
-        let slot = self.slots.enqueue(records, (key, number, function), arguments)?;
+        let queue = options.priority as usize;
+        let slot = self.slots.enqueue(records, queue, (key, number, function), arguments)?;
         records.jobs.submit(key, slot, bytes, spare, own);
-        if let Some(timeout) = limits.timeout {
+        if let Some(timeout) = options.timeout {
             self.see_in_time(records, timeout);
         }
         Ok(number)

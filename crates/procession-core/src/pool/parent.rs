@@ -5,7 +5,7 @@
 
 use super::job::{Function, Job};
 use super::monitor::Monitor;
-use super::types::{Overdue, Stats, TaskOptions, WorkerDeath, WorkerEnd};
+use super::types::{JobOptions, Overdue, Stats, WorkerDeath, WorkerEnd};
 use crate::arena::Label;
 use crate::channel::Message;
 use crate::ids::Handle;
@@ -63,7 +63,7 @@ impl Pool {
     }
 
     /// Create a job. Without a function its tasks carry their own.
-    pub fn job(&self, function: Option<&Function>, options: TaskOptions) -> Job {
+    pub fn job(&self, function: Option<&Function>, options: JobOptions) -> Job {
         let key = self.inner.open(function.map_or(0, |function| function.index), options);
         Job {
             pool: Arc::clone(&self.inner),
@@ -72,7 +72,7 @@ impl Pool {
     }
 
     /// Create a job of one task, to which none is added.
-    pub fn call(&self, function: Option<&Function>, options: TaskOptions, arguments: Message) -> Result<Job> {
+    pub fn call(&self, function: Option<&Function>, options: JobOptions, arguments: Message) -> Result<Job> {
         let function = function.map_or(0, |function| function.index);
         let (key, added) = self.inner.call(function, options, arguments);
         let pool = Arc::clone(&self.inner);

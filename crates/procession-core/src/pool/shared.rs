@@ -15,6 +15,8 @@ use std::sync::atomic::{
 
 /// Number of slots in the pool object itself; each further segment doubles the number.
 const FIRST: u32 = 64;
+/// Number of queues: one for each [`Priority`](super::Priority), the highest first.
+pub(super) const QUEUES: usize = 3;
 /// Number of segments beyond the first.
 pub(super) const SEGMENTS: usize = 20;
 
@@ -198,9 +200,9 @@ const _: () = assert!(std::mem::offset_of!(PoolMemory, first) % 64 == 0 && size_
 /// The pool object.
 #[repr(C)]
 pub struct PoolMemory {
-    /// The queue's head: `tag (32) | slot (32)`. The slot is the one claimed last; at first slot 0, which has no other
-    /// use.
-    pub(super) head: CacheLine<AtomicU64>,
+    /// The queues' heads: `tag (32) | slot (32)`. The slot is the one claimed last. Zero is at first in its place: it
+    /// stands for the slot with the queue's number, which has no other use than to start the queue.
+    pub(super) heads: [CacheLine<AtomicU64>; QUEUES],
     /// The stack of finished tasks: `number of tasks (32) | top slot (32)`.
     pub(super) finished: CacheLine<AtomicU64>,
     pub(super) room: CacheLine<FeederWait>,
@@ -325,9 +327,9 @@ impl PoolView {
         Ok(segment_len(k)..segment_len(k + 1))
     }
 
-    /// The slots that exist without growing: those in the object, except slot 0, which starts the queue.
+    /// The slots that exist without growing: those in the object, except the first, which start the queues.
     pub fn initial() -> std::ops::Range<u32> {
-        1..FIRST
+        QUEUES as u32..FIRST
     }
 
     pub fn phase(&self) -> Phase {

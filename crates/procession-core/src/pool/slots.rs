@@ -5,7 +5,7 @@
 
 use super::job_record::ItemState;
 use super::job_table::{JobAction, JobTable};
-use super::shared::{Phase, PoolSlot, PoolView, StateWord, Status};
+use super::shared::{Phase, PoolSlot, PoolView, StateWord, Status, QUEUES};
 use super::table::{Table, Use};
 use super::types::Item;
 use crate::arena::Label;
@@ -23,8 +23,8 @@ pub(super) struct Records {
     pub jobs: JobTable<Message>,
     /// The workers, by index.
     pub workers: HashMap<u32, WorkerRecord>,
-    /// The queue's last slot.
-    tail: u32,
+    /// The last slot of each queue.
+    tails: [u32; QUEUES],
     /// When the face will next check for overdue tasks.
     pub next_look: Option<Instant>,
     scratch: Vec<u32>,
@@ -51,7 +51,7 @@ impl Records {
             table: Table::new(),
             jobs: JobTable::new(),
             workers: HashMap::new(),
-            tail: 0,
+            tails: std::array::from_fn(|queue| queue as u32),
             next_look: None,
             scratch: Vec::new(),
         }
@@ -137,9 +137,15 @@ impl Slots {
         (nanos != 0).then(|| Duration::from_nanos(u64::from(nanos)))
     }
 
-    /// Append a task to the queue, and return its slot. `task` is the job, the task's number, and its own function or
+    /// Append a task to this queue, and return its slot. `task` is the job, the task's number, and its own function or
     /// 0.
-    pub fn enqueue(&self, records: &mut Records, task: (u32, u64, u32), arguments: Message) -> Result<u32> {
+    pub fn enqueue(
+        &self,
+        records: &mut Records,
+        queue: usize,
+        task: (u32, u64, u32),
+        arguments: Message,
+    ) -> Result<u32> {
         let (job, item, function) = task;
         let (index, generation) = records.table.take(&self.view, Use::Task { job, item, function })?;
         let slot = self.view.slot(index)?;
@@ -151,9 +157,9 @@ impl Slots {
         records.table.count_user(records.table.own_function(index), 1);
         slot.aux.store(function, Relaxed);
         slot.header.post(arguments);
-        records.table.enqueue(index);
+        records.table.enqueue(index, queue);
         self.view.trace(What::TaskSubmit, index, generation);
-        let tail = std::mem::replace(&mut records.tail, index);
+        let tail = std::mem::replace(&mut records.tails[queue], index);
         self.view.append(tail, index, generation)?;
         Ok(index)
     }
@@ -284,7 +290,7 @@ impl Slots {
             slot.header.discard();
             self.leave_function(records, records.table.own_function(index));
             slot.store(StateWord::of(Status::Free, records.table.get(index).1, None));
-            if self.view.pass(index).is_ok() {
+            if self.view.pass(records.table.queue_of(index), index).is_ok() {
                 records.table.give_back(index);
             }
         }

@@ -1,6 +1,6 @@
 //! The parent's table of slots: what each is used for. It lies in the parent's own memory, so no worker can damage it.
 
-use super::shared::{PoolView, StateWord};
+use super::shared::{PoolView, StateWord, QUEUES};
 use crate::Result;
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -29,7 +29,9 @@ pub(super) enum Use {
 struct SlotRecord {
     generation: u32,
     used: Use,
-    /// Its position in the queue, counted from the first slot ever queued.
+    /// The queue that it was in last.
+    queue: u8,
+    /// Its position in that queue, counted from the first slot ever queued there.
     position: u64,
 }
 
@@ -38,10 +40,10 @@ pub(super) struct Table {
     entries: Vec<SlotRecord>,
     /// Free slots. The one freed last is at the end: it is still in the cache.
     free: Vec<u32>,
-    /// Number of slots queued so far.
-    enqueued: u64,
-    /// Withdrawn slots, the first in the queue on top.
-    withdrawn: BinaryHeap<Reverse<(u64, u32)>>,
+    /// Number of slots queued so far, for each queue.
+    enqueued: [u64; QUEUES],
+    /// Withdrawn slots of each queue, the first in the queue on top.
+    withdrawn: [BinaryHeap<Reverse<(u64, u32)>>; QUEUES],
 }
 
 impl Table {
@@ -49,8 +51,8 @@ impl Table {
         let mut table = Self {
             entries: Vec::new(),
             free: Vec::new(),
-            enqueued: 0,
-            withdrawn: BinaryHeap::new(),
+            enqueued: [0; QUEUES],
+            withdrawn: Default::default(),
         };
         table.add(PoolView::initial());
         table
@@ -60,6 +62,7 @@ impl Table {
         let free = SlotRecord {
             generation: 0,
             used: Use::Free,
+            queue: 0,
             position: 0,
         };
         self.entries.resize(slots.end as usize, free);
@@ -68,15 +71,17 @@ impl Table {
 
     /// Take a free slot, and return its number and its new generation.
     pub fn take(&mut self, view: &PoolView, used: Use) -> Result<(u32, u32)> {
-        if !self.withdrawn.is_empty() {
-            self.free_passed(view);
-        }
+        self.free_passed(view);
         let mut index = self.free.pop();
-        if let Some(head) = index.filter(|&index| view.is_head(index)) {
-            // The queue still starts at this slot: keep it for a later call.
+        // A queue still starts at this slot: keep it for a later call. There are not more of these than queues.
+        let mut heads = [0; QUEUES];
+        let mut kept = 0;
+        while let Some(head) = index.filter(|&index| kept < QUEUES && view.is_head(index)) {
+            heads[kept] = head;
+            kept += 1;
             index = self.free.pop();
-            self.free.push(head);
         }
+        self.free.extend(heads[..kept].iter().rev());
         let Some(index) = index else {
             self.add(view.grow()?);
             return self.take(view, used);
@@ -87,10 +92,18 @@ impl Table {
         Ok((index, entry.generation))
     }
 
-    /// Record that the slot is queued now.
-    pub fn enqueue(&mut self, index: u32) {
-        self.enqueued += 1;
-        self.entries[index as usize].position = self.enqueued;
+    /// Record that the slot is in this queue now.
+    pub fn enqueue(&mut self, index: u32, queue: usize) {
+        self.enqueued[queue] += 1;
+        let entry = &mut self.entries[index as usize];
+        (entry.queue, entry.position) = (queue as u8, self.enqueued[queue]);
+    }
+
+    /// The queue that the slot was in last.
+    pub fn queue_of(&self, index: u32) -> usize {
+        self.entries
+            .get(index as usize)
+            .map_or(0, |entry| usize::from(entry.queue))
     }
 
     /// Free a slot. It must have left the queue (`PoolView::pass`), or never have been in it.
@@ -111,19 +124,25 @@ impl Table {
     pub fn give_back_later(&mut self, index: u32) {
         let entry = &mut self.entries[index as usize];
         entry.used = Use::Withdrawn;
-        self.withdrawn.push(Reverse((entry.position, index)));
+        self.withdrawn[usize::from(entry.queue)].push(Reverse((entry.position, index)));
     }
 
     fn free_passed(&mut self, view: &PoolView) {
-        // The head's entry still has its position in the queue: the slot cannot be used again before the head has left
-        // it.
-        let passed = self.entries.get(view.head() as usize).map_or(0, |entry| entry.position);
-        while let Some(&Reverse((position, index))) = self.withdrawn.peek() {
-            if position > passed {
-                break;
+        for queue in 0..QUEUES {
+            if self.withdrawn[queue].is_empty() {
+                continue;
             }
-            self.withdrawn.pop();
-            self.give_back(index);
+            // The head's entry still has its position in the queue: the slot cannot be used again before the head has
+            // left it.
+            let head = view.head(queue) as usize;
+            let passed = self.entries.get(head).map_or(0, |entry| entry.position);
+            while let Some(&Reverse((position, index))) = self.withdrawn[queue].peek() {
+                if position > passed {
+                    break;
+                }
+                self.withdrawn[queue].pop();
+                self.give_back(index);
+            }
         }
     }
 

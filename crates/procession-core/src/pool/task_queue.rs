@@ -1,15 +1,24 @@
-//! The queue of tasks (first in, first out, one producer) and the stack of finished ones.
+//! The queues of tasks (first in, first out, one producer), one for each priority, and the stack of finished ones.
 //!
 //! Claiming is one compare-and-swap on the task's own state. The queue's head is only moved along afterwards, by any
 //! process that sees that it lags. So a claimer that dies in between does not block the others.
 
-use super::shared::{PoolView, StateWord, Status};
+use super::shared::{PoolView, StateWord, Status, QUEUES};
 use crate::ids::Owner;
 use crate::Result;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
 
 fn low(word: u64) -> u32 {
     word as u32
+}
+
+/// The slot that the head of this queue names.
+fn named(queue: usize, head: u64) -> u32 {
+    match low(head) {
+        0 => queue as u32,
+        slot => slot,
+    }
 }
 
 /// The head one slot further, with a new tag.
@@ -18,7 +27,7 @@ fn advanced(head: u64, slot: u32) -> u64 {
 }
 
 impl PoolView {
-    /// Append `slot` (complete but for its state) behind `tail`. Only the parent calls it, under its lock.
+    /// Append `slot` (complete but for its state) behind `tail`, the last of a queue. Only the parent calls it, under its lock.
     pub(super) fn append(&self, tail: u32, slot: u32, generation: u32) -> Result<()> {
         let new = self.slot(slot)?;
         new.next.store(0, Relaxed);
@@ -29,13 +38,32 @@ impl PoolView {
         Ok(())
     }
 
-    /// Claim the first task in the queue for `me`, and return its slot number and state. The slot number is noted in
-    /// `intent` before the claim.
+    fn head_of(&self, queue: usize) -> &AtomicU64 {
+        &self.shared.heads[queue].0
+    }
+
+    /// Claim the first task of the first queue that has one for `me`, and return its slot number and state. The slot
+    /// number is noted in `intent` before the claim.
     pub(super) fn claim(&self, me: Owner, intent: &std::sync::atomic::AtomicU32) -> Result<Option<(u32, StateWord)>> {
-        let head = &self.shared.head.0;
+        for queue in 0..QUEUES {
+            let claimed = self.claim_in(queue, me, intent)?;
+            if claimed.is_some() {
+                return Ok(claimed);
+            }
+        }
+        Ok(None)
+    }
+
+    fn claim_in(
+        &self,
+        queue: usize,
+        me: Owner,
+        intent: &std::sync::atomic::AtomicU32,
+    ) -> Result<Option<(u32, StateWord)>> {
+        let head = self.head_of(queue);
         loop {
             let seen = head.load(SeqCst);
-            let next = self.slot(low(seen))?.next.load(SeqCst);
+            let next = self.slot(named(queue, seen))?.next.load(SeqCst);
             if next == 0 {
                 if head.load(SeqCst) == seen {
                     return Ok(None);
@@ -64,54 +92,61 @@ impl PoolView {
         }
     }
 
-    /// Whether a task is queued. A hint: it may be claimed at once.
-    pub(super) fn is_waiting(&self) -> bool {
-        let head = self.shared.head.0.load(SeqCst);
-        self.slot(low(head)).is_ok_and(|slot| slot.next.load(SeqCst) != 0)
+    /// The slot behind the head of a queue, and that head: the first task, unless it was claimed or withdrawn. 0: none.
+    fn first_of(&self, queue: usize) -> Result<(u32, u64)> {
+        let head = self.head_of(queue).load(SeqCst);
+        Ok((self.slot(named(queue, head))?.next.load(SeqCst), head))
     }
 
-    /// Make sure that the head is not *before* the claimed `slot`: afterwards it is at it or beyond. Parent only.
-    pub(super) fn pass(&self, slot: u32) -> Result<()> {
-        let head = self.shared.head.0.load(SeqCst);
-        if self.slot(low(head))?.next.load(SeqCst) == slot {
+    /// Whether a task is queued. A hint: it may be claimed at once.
+    pub(super) fn is_waiting(&self) -> bool {
+        (0..QUEUES).any(|queue| self.first_of(queue).is_ok_and(|(first, _)| first != 0))
+    }
+
+    /// Make sure that the head of its queue is not *before* the claimed `slot`: afterwards it is at it or beyond.
+    /// Parent only.
+    pub(super) fn pass(&self, queue: usize, slot: u32) -> Result<()> {
+        let (first, head) = self.first_of(queue)?;
+        if first == slot {
+            // Fails if a worker moved it.
             let _ = self
-                .shared
-                .head
-                .0
+                .head_of(queue)
                 .compare_exchange(head, advanced(head, slot), SeqCst, Relaxed);
         }
         Ok(())
     }
 
-    /// Move the head past the first task in the queue, at most `limit` times, as long as that task was withdrawn and
-    /// cannot be claimed. Parent only.
+    /// Move the heads past the first tasks of their queues, at most `limit` times each, as long as these were withdrawn
+    /// and cannot be claimed. Parent only.
     pub(super) fn skip_withdrawn(&self, limit: usize) -> Result<()> {
-        let head = &self.shared.head.0;
-        for _ in 0..limit {
-            let seen = head.load(SeqCst);
-            let next = self.slot(low(seen))?.next.load(SeqCst);
-            if next == 0
-                || self
-                    .slot(next)?
-                    .load()
-                    .is_some_and(|state| state.status == Status::Pending)
-            {
-                return Ok(());
+        for queue in 0..QUEUES {
+            for _ in 0..limit {
+                let (first, head) = self.first_of(queue)?;
+                if first == 0
+                    || self
+                        .slot(first)?
+                        .load()
+                        .is_some_and(|state| state.status == Status::Pending)
+                {
+                    break;
+                }
+                // Fails if a worker moved it: look again.
+                let _ = self
+                    .head_of(queue)
+                    .compare_exchange(head, advanced(head, first), SeqCst, Relaxed);
             }
-            // Fails if a worker moved it: look again.
-            let _ = head.compare_exchange(seen, advanced(seen, next), SeqCst, Relaxed);
         }
         Ok(())
     }
 
-    /// The slot that was claimed last.
-    pub(super) fn head(&self) -> u32 {
-        low(self.shared.head.0.load(SeqCst))
+    /// The slot that was claimed last in this queue.
+    pub(super) fn head(&self, queue: usize) -> u32 {
+        named(queue, self.head_of(queue).load(SeqCst))
     }
 
-    /// Whether the queue still needs `slot`, as the one claimed last. It must not be used again yet.
+    /// Whether a queue still needs `slot`, as the one claimed last. It must not be used again yet.
     pub(super) fn is_head(&self, slot: u32) -> bool {
-        self.head() == slot
+        (0..QUEUES).any(|queue| self.head(queue) == slot)
     }
 
     /// Put the finished `slot` on the stack, and wake the waiters if that makes as many as they wait for.

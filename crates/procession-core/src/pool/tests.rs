@@ -4,10 +4,11 @@
 mod deaths;
 mod job_model;
 mod job_table;
+mod priority;
 mod stopping;
 
 use super::shared::Status;
-use super::{Item, Job, Loss, Pool, TaskOptions, Verdict, Worker, WorkerDeath, WorkerEnd};
+use super::{Item, Job, JobOptions, Loss, Pool, Priority, TaskOptions, Verdict, Worker, WorkerDeath, WorkerEnd};
 use crate::channel::{Message, Outgoing};
 use crate::{Deadline, Error, WaitError};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -110,16 +111,19 @@ fn done(item: Option<Item>) -> Vec<u8> {
     }
 }
 
-const BY_TIME: TaskOptions = TaskOptions {
+const BY_TIME: JobOptions = JobOptions {
     by_time: true,
-    timeout: None,
-    retries: 0,
+    tasks: TaskOptions {
+        timeout: None,
+        retries: 0,
+        priority: Priority::Normal,
+    },
 };
 
 /// A job with a function.
 fn job_of(pool: &Pool, function: &[u8]) -> Job {
     let function = pool.function(message(function)).unwrap();
-    pool.job(Some(&function), TaskOptions::default())
+    pool.job(Some(&function), JobOptions::default())
 }
 
 fn submit_all(job: &Job, commands: impl IntoIterator<Item = [u8; 2]>) {
@@ -139,7 +143,7 @@ fn dismiss(pool: &Pool, workers: &[TestWorker]) {
 #[test]
 fn a_child_of_fork_leaves_its_parents_tasks_alone() {
     let pool = Pool::new().unwrap();
-    let job = pool.job(None, TaskOptions::default());
+    let job = pool.job(None, JobOptions::default());
     submit_all(&job, [[0, 1], [0, 2]]);
     let worker = fork(&pool, work);
     assert!(comes_true(|| pool.inner_view().finished() >= 2));
@@ -166,7 +170,7 @@ fn a_child_of_fork_leaves_its_parents_tasks_alone() {
 #[test]
 fn a_forked_child_asks_for_a_job_while_another_thread_did() {
     let pool = Pool::new().unwrap();
-    let job = pool.job(None, TaskOptions::default());
+    let job = pool.job(None, JobOptions::default());
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -241,7 +245,7 @@ fn slots_are_used_again_and_jobs_leave_nothing_behind() {
 fn the_first_failure_in_time_is_known() {
     let pool = Pool::new().unwrap();
     let workers = [fork(&pool, work)];
-    let job = pool.job(None, TaskOptions::default());
+    let job = pool.job(None, JobOptions::default());
     submit_all(&job, [[0, 1], [1, 2], [1, 3]]);
     job.wait(soon()).unwrap();
     assert_eq!(job.first_failure(), Some(1));
@@ -253,7 +257,7 @@ fn the_first_failure_in_time_is_known() {
 fn terminate_ends_every_wait() {
     let pool = Pool::new().unwrap();
     let workers = [fork(&pool, work)];
-    let job = pool.job(None, TaskOptions::default());
+    let job = pool.job(None, JobOptions::default());
     submit_all(&job, (0..100).map(|n| [4, n]));
     let open = pool.job(None, BY_TIME);
     std::thread::scope(|scope| {
@@ -272,7 +276,7 @@ fn terminate_ends_every_wait() {
 #[test]
 fn close_lets_workers_finish_queued_tasks() {
     let pool = Pool::new().unwrap();
-    let job = pool.job(None, TaskOptions::default());
+    let job = pool.job(None, JobOptions::default());
     job.submit(message(&[4, 1])).unwrap();
     let workers = [fork(&pool, work), fork(&pool, work)];
     pool.close();
@@ -292,7 +296,7 @@ fn announced_jobs_are_reported_once_each() {
     let workers = [fork(&pool, work)];
     let jobs: Vec<Job> = (0..20)
         .map(|n| {
-            let job = pool.job(None, TaskOptions::default());
+            let job = pool.job(None, JobOptions::default());
             submit_all(&job, [[0, n], [0, n]]);
             job.announce();
             job
@@ -316,7 +320,7 @@ fn a_function_lives_as_long_as_its_handle_or_a_job_refers_to_it() {
     let slot = pool.inner_view().slot(function.index).unwrap();
     let holds = |slot: &super::shared::PoolSlot| slot.load().is_some_and(|state| state.status == Status::Function);
     let is_there = || holds(slot);
-    let jobs = [0, 1].map(|_| pool.job(Some(&function), TaskOptions::default()));
+    let jobs = [0, 1].map(|_| pool.job(Some(&function), JobOptions::default()));
     for job in &jobs {
         submit_all(job, [[0, 5]]);
     }
@@ -347,7 +351,7 @@ fn a_function_lives_as_long_as_its_handle_or_a_job_refers_to_it() {
 fn a_dismissed_worker_leaves_and_the_statistics_add_up() {
     let pool = Pool::new().unwrap();
     let workers = [fork(&pool, work)];
-    let job = pool.job(None, TaskOptions::default());
+    let job = pool.job(None, JobOptions::default());
     submit_all(&job, [[4, 1], [4, 2]]);
     job.wait(soon()).unwrap();
     let stats = pool.stats();
@@ -396,11 +400,7 @@ fn a_dismissed_worker_that_fails_says_why() {
 fn a_batch_of_nothing_is_empty() {
     let pool = Pool::new().unwrap();
     let workers = [fork(&pool, work)];
-    let options = TaskOptions {
-        by_time: true,
-        ..TaskOptions::default()
-    };
-    let job = pool.job(None, options);
+    let job = pool.job(None, BY_TIME);
     submit_all(&job, [[0, 1], [0, 2]]);
     assert!(job.take_batch(0, soon()).unwrap().is_empty());
     let mut taken = 0;

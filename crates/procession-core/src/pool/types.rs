@@ -5,34 +5,45 @@
 use crate::channel::Incoming;
 use std::time::Duration;
 
-/// Options of a job's tasks.
+/// Options of a job.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct TaskOptions {
+pub struct JobOptions {
     /// Items will be taken as they finish ([`Job::take_any`](super::Job::take_any)).
     pub by_time: bool,
-    /// How long a task may run before its worker is stopped.
-    pub timeout: Option<Duration>,
-    /// How many more times a task is tried if its worker dies.
-    pub retries: u32,
+    /// What holds for each task that is submitted without options of its own.
+    pub tasks: TaskOptions,
 }
 
-/// The limits of one task, in place of those of its job.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct TaskLimits {
+impl JobOptions {
+    /// The options of a job whose tasks have these, and whose items are taken in order.
+    #[must_use]
+    pub fn of(tasks: TaskOptions) -> Self {
+        Self { by_time: false, tasks }
+    }
+}
+
+/// Options of a task.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct TaskOptions {
     /// How long the task may run before its worker is stopped.
     pub timeout: Option<Duration>,
     /// How many more times the task is tried if its worker dies.
     pub retries: u32,
+    /// Which tasks are begun before it.
+    pub priority: Priority,
 }
 
-impl TaskOptions {
-    /// What holds for a task that is submitted without limits of its own.
-    pub(super) fn limits(self) -> TaskLimits {
-        TaskLimits {
-            timeout: self.timeout,
-            retries: self.retries,
-        }
-    }
+/// Which tasks are begun first. A worker takes a queued task only if none of a higher priority is queued. Tasks of the
+/// same priority are begun in the order in which they were submitted.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Priority {
+    /// Begun before all others.
+    High = 0,
+    /// What holds where nothing is said.
+    #[default]
+    Normal = 1,
+    /// Begun when nothing else is queued.
+    Low = 2,
 }
 
 /// How a task ended.

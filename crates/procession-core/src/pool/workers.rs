@@ -209,7 +209,8 @@ impl Slots {
     fn try_again(&self, records: &mut Records, index: u32, task: (u32, u64, u32)) -> bool {
         let (key, item, _) = task;
         let message = records.jobs.retry(key, item, index, |message| message.duplicate().ok());
-        let Some(Ok(index)) = message.map(|message| self.enqueue(records, task, message)) else {
+        let queue = records.table.queue_of(index);
+        let Some(Ok(index)) = message.map(|message| self.enqueue(records, queue, task, message)) else {
             return false;
         };
         records.jobs.requeued(key, item, index);

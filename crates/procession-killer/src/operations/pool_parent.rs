@@ -8,7 +8,7 @@ use crate::remote::{kill, wait};
 use crate::stage::{board, Turns};
 use libc::pid_t;
 use procession_core::arena::counters;
-use procession_core::pool::{Function, Item, Job, Loss, Pool, TaskOptions, Withdrawn, Worker, WorkerDeath};
+use procession_core::pool::{Function, Item, Job, JobOptions, Loss, Pool, Withdrawn, Worker, WorkerDeath};
 use procession_core::{Deadline, WaitError};
 use std::mem::forget;
 use std::time::Duration;
@@ -43,7 +43,7 @@ pub(super) struct Parent {
 pub(super) type Act = Box<dyn FnOnce(&mut Parent)>;
 
 impl Parent {
-    pub fn new(options: TaskOptions, function: bool, tasks: usize) -> Self {
+    pub fn new(options: JobOptions, function: bool, tasks: usize) -> Self {
         let pool = Pool::new().expect("a pool");
         let function = function.then(|| pool.function(message(&[1; 2000])).expect("a function"));
         let job = pool.job(function.as_ref(), options);
@@ -238,7 +238,7 @@ impl Parent {
 
     /// Use every slot of the pool, which needs no further memory, and drop the pool.
     fn fill(mut self) {
-        self.job = self.pool.job(None, TaskOptions::default());
+        self.job = self.pool.job(None, JobOptions::default());
         self.function = None;
         self.items.clear();
         let taken = || counters().map(|now| (now.transit, now.other)).expect("counters");

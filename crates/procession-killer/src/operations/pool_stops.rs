@@ -9,7 +9,7 @@ use crate::pooled::Pooled;
 use crate::remote::{kill, wait};
 use crate::stage::{turns, Values};
 use procession_core::channel::Incoming;
-use procession_core::pool::{Task, TaskOptions, Verdict, Worker};
+use procession_core::pool::{JobOptions, Task, TaskOptions, Verdict, Worker};
 use std::time::Duration;
 
 /// The worker that is stopped.
@@ -101,7 +101,7 @@ impl WorkerStopped {
     fn new(name: &'static str, hand: fn(&Values) -> Hand, act: fn(&mut Hand)) -> Self {
         Self {
             name,
-            pool: || Parent::new(TaskOptions::default(), true, 2),
+            pool: || Parent::new(JobOptions::default(), true, 2),
             before: |_| (),
             meanwhile: |_| (),
             hand,
@@ -164,14 +164,14 @@ fn parent_stopped(name: &'static str, pool: fn() -> Parent, last: Option<u8>, ac
 }
 
 /// A pool whose first task a worker runs.
-fn with_one_running(options: TaskOptions) -> Parent {
+fn with_one_running(options: JobOptions) -> Parent {
     let mut parent = Parent::new(options, true, 3);
     parent.hire_for_one();
     parent
 }
 
 /// A pool with a worker that died in the first task, and was not reaped.
-fn with_one_dead(options: TaskOptions) -> Parent {
+fn with_one_dead(options: JobOptions) -> Parent {
     let mut parent = with_one_running(options);
     for hired in std::mem::take(&mut parent.hired) {
         kill(hired.pid);
@@ -188,18 +188,18 @@ fn replace(parent: &mut Parent) {
     parent.pool.dismiss(index);
 }
 
-fn limited() -> TaskOptions {
-    TaskOptions {
+fn limited() -> JobOptions {
+    JobOptions::of(TaskOptions {
         timeout: Some(TIMEOUT),
         ..TaskOptions::default()
-    }
+    })
 }
 
-fn tried_again() -> TaskOptions {
-    TaskOptions {
+fn tried_again() -> JobOptions {
+    JobOptions::of(TaskOptions {
         retries: 1,
         ..TaskOptions::default()
-    }
+    })
 }
 
 fn workers() -> Vec<Pooled> {
@@ -229,7 +229,7 @@ fn workers() -> Vec<Pooled> {
         },
     ];
     let idle = WorkerStopped {
-        pool: || Parent::new(TaskOptions::default(), false, 0),
+        pool: || Parent::new(JobOptions::default(), false, 0),
         ..WorkerStopped::new("pool task take, none is queued", Hand::attached, Hand::claim)
     };
     let idle = Pooled {
@@ -244,7 +244,7 @@ fn parents() -> Vec<Pooled> {
     vec![
         parent_stopped(
             "pool submit",
-            || Parent::new(TaskOptions::default(), false, 2),
+            || Parent::new(JobOptions::default(), false, 2),
             Some(1),
             Parent::submit,
         ),
@@ -252,7 +252,7 @@ fn parents() -> Vec<Pooled> {
             "pool submit, where slots must be added",
             // The other worker has a slot, too.
             || {
-                let mut parent = Parent::new(TaskOptions::default(), false, SLOTS - 1);
+                let mut parent = Parent::new(JobOptions::default(), false, SLOTS - 1);
                 parent.slots = 2 * SLOTS + 1;
                 parent
             },
@@ -262,7 +262,7 @@ fn parents() -> Vec<Pooled> {
         parent_stopped(
             "pool result take",
             || {
-                let mut parent = Parent::new(TaskOptions::default(), true, 2);
+                let mut parent = Parent::new(JobOptions::default(), true, 2);
                 let index = parent.enlist();
                 let hired = parent.fork(index, |worker| {
                     for _ in 0..2 {
@@ -282,7 +282,7 @@ fn parents() -> Vec<Pooled> {
         ),
         parent_stopped(
             "pool task cancel, queued",
-            || Parent::new(TaskOptions::default(), true, 3),
+            || Parent::new(JobOptions::default(), true, 3),
             Some(2),
             |parent| {
                 parent.job.cancel_one(1);
@@ -290,13 +290,13 @@ fn parents() -> Vec<Pooled> {
         ),
         parent_stopped(
             "pool task cancel, running",
-            || with_one_running(TaskOptions::default()),
+            || with_one_running(JobOptions::default()),
             Some(2),
             Parent::cancel,
         ),
         parent_stopped(
             "pool job cancel",
-            || with_one_running(TaskOptions::default()),
+            || with_one_running(JobOptions::default()),
             None,
             |parent| {
                 parent.job.cancel();
@@ -316,7 +316,7 @@ fn parents() -> Vec<Pooled> {
         ),
         parent_stopped(
             "pool worker replace, its task lost",
-            || with_one_dead(TaskOptions::default()),
+            || with_one_dead(JobOptions::default()),
             Some(2),
             replace,
         ),
@@ -328,13 +328,13 @@ fn parents() -> Vec<Pooled> {
         ),
         parent_stopped(
             "pool function and job create and drop",
-            || Parent::new(TaskOptions::default(), false, 2),
+            || Parent::new(JobOptions::default(), false, 2),
             Some(1),
             |parent| {
                 let function = parent.pool.function(message(&[2; 2000])).expect("a function");
                 let call = parent
                     .pool
-                    .call(Some(&function), TaskOptions::default(), message(&[100]));
+                    .call(Some(&function), JobOptions::default(), message(&[100]));
                 drop((call.expect("a task"), function));
             },
         ),

@@ -5,7 +5,7 @@ use super::waited::{operation, soon};
 use crate::live::{After, Death, Waited};
 use crate::stage::Values;
 use procession_core::channel::{Incoming, Message, Outgoing};
-use procession_core::pool::{Item, Pool, TaskOptions, Verdict, Worker, WorkerDeath};
+use procession_core::pool::{Item, JobOptions, Pool, Verdict, Worker, WorkerDeath};
 use procession_core::Deadline;
 use std::mem::forget;
 
@@ -35,7 +35,7 @@ pub(super) fn work(worker: &Worker) -> Option<u8> {
 /// has one result.
 fn pool() -> (Vec<u64>, After) {
     let pool = Pool::new().expect("a pool");
-    let job = pool.job(None, TaskOptions::default());
+    let job = pool.job(None, JobOptions::default());
     for number in [10, 20] {
         job.submit(message(&[number])).expect("a task");
     }

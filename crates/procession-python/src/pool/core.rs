@@ -8,7 +8,7 @@ use crate::common::{deadline, lock, raise, wait};
 use crate::label::Called;
 use crate::payload;
 use procession_core::channel::Message;
-use procession_core::pool::{Function, Job, Pool, TaskOptions, WorkerDeath, WorkerEnd};
+use procession_core::pool::{Function, Job, JobOptions, Pool, WorkerDeath, WorkerEnd};
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::{PyCFunction, PyDict, PyFunction, PyModule, PyString, PyTuple};
@@ -158,8 +158,8 @@ impl PoolCore {
 
     /// Submit one call. `timeout` is in seconds for each task (in chunks: each item), after which its worker is
     /// stopped; `retries` counts further tries after the death of a worker. Raise `ValueError` outside the process that
-    /// made the pool. `name`: the function's in errors.
-    #[pyo3(signature = (func, args, kwds, timeout=None, retries=0, name=None))]
+    /// made the pool. `priority`: 0 to 2, the highest first. `name`: the function's in errors.
+    #[pyo3(signature = (func, args, kwds, timeout=None, retries=0, priority=1, name=None))]
     #[allow(clippy::too_many_arguments)] // the call, and its options
     fn call(
         slf: &Bound<'_, Self>,
@@ -168,6 +168,7 @@ impl PoolCore {
         kwds: &Bound<'_, PyAny>,
         timeout: Option<f64>,
         retries: u32,
+        priority: u8,
         name: Option<&str>,
     ) -> PyResult<PoolJob> {
         let this = slf.get();
@@ -175,7 +176,8 @@ impl PoolCore {
             return Err(PyErr::from_value(helper(func.py(), "_foreign")?.call1((this.pid,))?));
         }
         let call = this.prepare(func, args, kwds)?;
-        let (function, options) = (call.function.as_deref(), options(false, timeout, retries));
+        let function = call.function.as_deref();
+        let options = JobOptions::of(options(timeout, retries, priority));
         let func = &named(func, name)?;
         let refused = match pack_task(&call.task)? {
             Ok(task) => {
@@ -190,7 +192,8 @@ impl PoolCore {
     }
 
     /// Create a job: tasks of one function, to be fed to it.
-    #[pyo3(signature = (func, mode, by_time, timeout=None, retries=0, name=None))]
+    #[pyo3(signature = (func, mode, by_time, timeout=None, retries=0, priority=1, name=None))]
+    #[allow(clippy::too_many_arguments)] // as above
     fn job(
         slf: &Bound<'_, Self>,
         func: &Bound<'_, PyAny>,
@@ -198,9 +201,11 @@ impl PoolCore {
         by_time: bool,
         timeout: Option<f64>,
         retries: u32,
+        priority: u8,
         name: Option<&str>,
     ) -> PyResult<PoolJob> {
-        let (options, mode) = (options(by_time, timeout, retries), Mode::of(mode, timeout.is_some())?);
+        let tasks = options(timeout, retries, priority);
+        let (options, mode) = (JobOptions { by_time, tasks }, Mode::of(mode, timeout.is_some())?);
         let function =
             dump_function(func, mode).and_then(|(message, _)| slf.get().pool.function(message).map_err(raise));
         let func = &named(func, name)?;
@@ -252,7 +257,7 @@ impl PoolCore {
     pub fn start(
         slf: &Bound<'_, Self>,
         function: Option<&Function>,
-        options: TaskOptions,
+        options: JobOptions,
         func: &Bound<'_, PyAny>,
         mode: Option<Mode>,
     ) -> PoolJob {

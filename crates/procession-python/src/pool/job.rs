@@ -9,7 +9,7 @@ use crate::common::lock;
 use crate::common::{deadline, raise, timed_out, wait};
 use crate::payload;
 use procession_core::channel::Message;
-use procession_core::pool::{Cutter, Feed, Function, Intake, Item, Job, Loss, TaskLimits};
+use procession_core::pool::{Cutter, Feed, Function, Intake, Item, Job, Loss, TaskOptions};
 use pyo3::exceptions::PyStopIteration;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
@@ -348,10 +348,10 @@ impl PoolJob {
         self.mode.is_some_and(Mode::is_of_each)
     }
 
-    /// Submit a task, with its own function and limits if they are given. Returns the task's number.
-    pub fn submit(&self, function: Option<&Function>, limits: Option<TaskLimits>, task: Packed<'_>) -> PyResult<u64> {
-        match (task, limits, function) {
-            (Ok(message), Some(limits), function) => self.job.submit_with(function, limits, message).map_err(raise),
+    /// Submit a task, with its own function and options if they are given. Returns the task's number.
+    pub fn submit(&self, function: Option<&Function>, own: Option<TaskOptions>, task: Packed<'_>) -> PyResult<u64> {
+        match (task, own, function) {
+            (Ok(message), Some(options), function) => self.job.submit_with(function, options, message).map_err(raise),
             (Ok(message), None, None) => self.job.submit(message).map_err(raise),
             (Ok(message), None, Some(function)) => self.job.submit_for(function, message).map_err(raise),
             (Err(error), ..) => Ok(self.refuse(error, false)),

@@ -8,15 +8,19 @@ mod result;
 pub mod stream;
 pub mod worker;
 
-use procession_core::pool::TaskOptions;
+use procession_core::pool::{Priority, TaskOptions};
 use std::time::Duration;
 
-/// The options of a job's tasks. `timeout` is in seconds.
-pub fn options(by_time: bool, timeout: Option<f64>, retries: u32) -> TaskOptions {
+/// The options of tasks. `timeout` is in seconds; `priority` is an index into `PRIORITIES` of `_pool/options.py`.
+pub fn options(timeout: Option<f64>, retries: u32, priority: u8) -> TaskOptions {
     TaskOptions {
-        by_time,
         timeout: timeout.and_then(seconds),
         retries,
+        priority: match priority {
+            0 => Priority::High,
+            1 => Priority::Normal,
+            _ => Priority::Low,
+        },
     }
 }
 

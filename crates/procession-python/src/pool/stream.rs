@@ -3,11 +3,11 @@
 
 use super::core::{named, PoolCore};
 use super::job::{pack_task, PoolJob};
+use super::options;
 use super::worker::Mode;
-use super::{options, seconds};
 use crate::common::lock;
 use crate::common::{deadline, wait};
-use procession_core::pool::TaskLimits;
+use procession_core::pool::JobOptions;
 use pyo3::gc::{PyTraverseError, PyVisit};
 use pyo3::prelude::*;
 use pyo3::types::PyList;
@@ -55,8 +55,11 @@ impl PoolStream {
     }
 
     #[new]
-    fn new(core: &Bound<'_, PoolCore>, timeout: Option<f64>, retries: u32) -> Self {
-        let options = options(true, timeout, retries);
+    fn new(core: &Bound<'_, PoolCore>, timeout: Option<f64>, retries: u32, priority: u8) -> Self {
+        let options = JobOptions {
+            by_time: true,
+            tasks: options(timeout, retries, priority),
+        };
         Self {
             job: PoolCore::start(core, None, options, core.py().None().bind(core.py()), None),
             core: core.clone().unbind(),
@@ -64,8 +67,8 @@ impl PoolStream {
         }
     }
 
-    /// Submit a call. Return the task's number, or None if the stream is closed. `own`: the call's timeout, retries and
-    /// name in errors, in place of the stream's.
+    /// Submit a call. Return the task's number, or None if the stream is closed. `own`: the call's timeout, retries,
+    /// priority and name in errors, in place of the stream's.
     #[pyo3(signature = (future, func, args, kwds, own=None))]
     fn submit(
         &self,
@@ -73,15 +76,15 @@ impl PoolStream {
         func: &Bound<'_, PyAny>,
         args: &Bound<'_, PyAny>,
         kwds: &Bound<'_, PyAny>,
-        own: Option<(Option<f64>, u32, Option<String>)>,
+        own: Option<(Option<f64>, u32, u8, Option<String>)>,
     ) -> PyResult<Option<u64>> {
         let call = self.core.get().prepare(func, args, kwds)?;
         let task = pack_task(&call.task)?;
-        let (func, limits) = match own {
+        let (func, own) = match own {
             None => (func.clone(), None),
-            Some((timeout, retries, name)) => {
-                let timeout = timeout.and_then(seconds);
-                (named(func, name.as_deref())?, Some(TaskLimits { timeout, retries }))
+            Some((timeout, retries, priority, name)) => {
+                let own = options(timeout, retries, priority);
+                (named(func, name.as_deref())?, Some(own))
             }
         };
         let (func, mode) = (func.unbind(), call.mode);
@@ -90,7 +93,7 @@ impl PoolStream {
         if futures.closed {
             return Ok(None);
         }
-        let number = self.job.submit(call.function.as_deref(), limits, task)?;
+        let number = self.job.submit(call.function.as_deref(), own, task)?;
         futures.by_number.insert(number, StreamCall { future, func, mode });
         Ok(Some(number))
     }

@@ -11,7 +11,7 @@ pub use results::{AsyncResult, MapResult};
 use crate::error::Ours;
 use crate::label::label;
 use crate::{wire, Builder, Error, Portable, Result};
-use procession_core::pool::{Cutter, Job, Pool as Core, TaskOptions};
+use procession_core::pool::{Cutter, Job, JobOptions, Pool as Core};
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 use std::fmt;
@@ -38,7 +38,7 @@ use workers::{lock, Start, WorkerSet, Workers};
 pub struct Pool {
     workers: Arc<Workers>,
     watch: Mutex<Option<thread::JoinHandle<()>>>,
-    options: TaskOptions,
+    options: JobOptions,
 }
 
 /// Statistics of a pool: see [`Pool::stats`].
@@ -143,7 +143,7 @@ impl Pool {
         let pool = Self {
             workers: Arc::clone(&workers),
             watch: Mutex::default(),
-            options: TaskOptions::default(),
+            options: JobOptions::default(),
         };
         workers.populate(&mut workers.lock(), &workers.builder)?;
         let watch = thread::Builder::new().name("pool-watch".into());
@@ -169,7 +169,7 @@ impl Pool {
     /// ```
     #[must_use]
     pub fn task_timeout(mut self, limit: Duration) -> Self {
-        self.options.timeout = Some(limit);
+        self.options.tasks.timeout = Some(limit);
         self
     }
 
@@ -177,7 +177,7 @@ impl Pool {
     /// [`Error::WorkerDied`].
     #[must_use]
     pub fn retries(mut self, times: u32) -> Self {
-        self.options.retries = times;
+        self.options.tasks.retries = times;
         self
     }
 
@@ -341,7 +341,7 @@ impl Pool {
 
     /// Whether each item is a task of its own, because an item may be stopped or retried, which must not affect others.
     fn alone(&self) -> bool {
-        self.options.timeout.is_some() || self.options.retries > 0
+        self.options.tasks.timeout.is_some() || self.options.tasks.retries > 0
     }
 
     /// Return an iterator over the results of `f`, in the order of the items, each as soon as it is available. The

@@ -26,6 +26,7 @@ from .job import CANCELLED, Death, Job, Sealed, Task
 from .subpool import SILENCE, SubPool
 from .tasks import CANCELLED as WAS_CANCELLED
 from .tasks import DIED, DONE, GIVEN_BACK, RAISED, TIMED_OUT
+from .waiting import WaitingTasks
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Core:
     def __init__(self) -> None:
         # A child of fork may print or drop the pool, and has none of the threads that hold this.
         self.changed = util.free_in_child(Changed())
-        self.queue: deque[Task] = deque()
+        self.queue = WaitingTasks()
         #: The jobs with unfinished tasks, and those that may get more of them. The latter are not kept
         #: alive: the call of one may have been interrupted before anybody got its result object.
         self.jobs: set[Job] = set()
@@ -108,13 +109,14 @@ class Core:
         kwds: Any,
         timeout: float | None = None,
         retries: int = 0,
+        priority: int = 1,
         name: str | None = None,
     ) -> Job:
         """Submit one call."""
         if self.is_foreign():
             raise _foreign(self._pid)
         called = func if name is None else named(func, name)
-        job = self.call_of(Job, func, (timeout, retries, called))
+        job = self.call_of(Job, func, (timeout, retries, priority, called))
         try:
             try:
                 payload = wire.noting_dumps((func, args, kwds), retries > 0)
@@ -128,9 +130,9 @@ class Core:
             raise
         return job
 
-    def call_of(self, kind: type[_J], func: Any, limits: tuple[float | None, int, Any]) -> _J:
+    def call_of(self, kind: type[_J], func: Any, options: tuple[float | None, int, int, Any]) -> _J:
         """Return a new job of one task, which brings its function."""
-        job = kind(self, next(self._keys), func, 0, False, limits)
+        job = kind(self, next(self._keys), func, 0, False, options)
         job._single = job._is_whole = True
         with self.changed:
             if self.error is not None:
@@ -146,10 +148,11 @@ class Core:
         by_time: bool,
         timeout: float | None = None,
         retries: int = 0,
+        priority: int = 1,
         name: str | None = None,
     ) -> Job:
         """Return a new job: tasks of one function, to be fed to it."""
-        job = self._new(func, mode, by_time, (timeout, retries, name))
+        job = self._new(func, mode, by_time, (timeout, retries, priority, name))
         try:
             job.function, job.notes = wire.noting_dumps(func, True)
         except Exception as error:
@@ -159,10 +162,10 @@ class Core:
             raise
         return job
 
-    def _new(self, func: Any, mode: int, by_time: bool, limits: Any) -> Job:
-        timeout, retries, name = limits
+    def _new(self, func: Any, mode: int, by_time: bool, options: Any) -> Job:
+        timeout, retries, priority, name = options
         called = func if name is None else named(func, name)
-        job = Job(self, next(self._keys), func, mode, by_time, (timeout, retries, called))
+        job = Job(self, next(self._keys), func, mode, by_time, (timeout, retries, priority, called))
         with self.changed:
             if self.error is not None:
                 job.stop(self.error)

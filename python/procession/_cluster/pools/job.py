@@ -141,11 +141,11 @@ class Job(ThreadJob):
         func: Any,
         mode: int,
         by_time: bool,
-        limits: tuple[float | None, int, Any],
+        options: tuple[float | None, int, int, Any],
     ) -> None:
         super().__init__(core, key, func, mode, by_time)  # type: ignore[arg-type]
         self.mode = mode
-        self.timeout, self.retries, self.named = limits
+        self.timeout, self.retries, self.priority, self.named = options
         #: The pickle of its function; None: the tasks bring theirs.
         self.function: bytes | None = None
         #: Of this pickle; see `wire.noting_dumps`.

@@ -143,7 +143,7 @@ class _SubPool:
             threads_per_worker=options.get("threads"),
             **given,
         )
-        self._stream = PoolStream(self._pool._core, None, 0)
+        self._stream = PoolStream(self._pool._core, None, 0, 1)
 
     def report(self, *message: Any) -> None:
         """Send the pool's process a message; if it has gone, `serve` learns so itself."""
@@ -202,7 +202,7 @@ class _SubPool:
             for serial, key, mode, timeout, payload in batch:
                 timed = flags if timeout is None else flags | tasks.TIMED
                 args = key, self._functions.get(key), mode, timed, payload
-                limits = None if timeout is None else (timeout, 0, None)
+                limits = None if timeout is None else (timeout, 0, 1, None)
                 number = submit(serial, tasks.perform, args, {}, limits)
                 if number is not None:
                     self._numbers[serial] = number

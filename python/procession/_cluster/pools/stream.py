@@ -33,9 +33,9 @@ class _Call(Job):
 class Stream:
     """Calls in progress, and their futures."""
 
-    def __init__(self, core: Core, timeout: float | None, retries: int) -> None:
+    def __init__(self, core: Core, timeout: float | None, retries: int, priority: int) -> None:
         self._core = core
-        self._limits = timeout, retries, None
+        self._options = timeout, retries, priority, None
         self._calls: dict[int, _Call] = {}
         self._ended: deque[_Call] = deque()
         self._closed = False
@@ -43,10 +43,10 @@ class Stream:
     def submit(self, future: Any, func: Any, args: Any, kwds: Any, own: Any = None) -> int | None:
         """Submit a call. Return its number, or None if the stream is closed.
 
-        `own`: the call's timeout, retries and name in errors, in place of the stream's.
+        `own`: the call's timeout, retries, priority and name in errors, in place of the stream's.
         """
         core = self._core
-        timeout, retries, name = own or self._limits
+        timeout, retries, priority, name = own or self._options
         error = None
         try:
             payload = wire.noting_dumps((func, args, kwds), retries > 0)
@@ -56,7 +56,7 @@ class Stream:
             if self._closed:
                 return None
             called = func if name is None else named_as(func, name)
-            job = core.call_of(_Call, func, (timeout, retries, called))
+            job = core.call_of(_Call, func, (timeout, retries, priority, called))
             try:
                 job.stream, job.future = self, future
                 self._calls[job.key] = job

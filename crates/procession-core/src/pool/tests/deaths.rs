@@ -4,7 +4,7 @@ use super::{death, dismiss, done, fork, job_of, message, reap, soon, submit_all,
 use crate::channel::Incoming;
 use crate::family;
 use crate::pool::shared::{PoolView, StateWord, Status};
-use crate::pool::{Item, Loss, Pool, TaskOptions, Worker, WorkerEnd};
+use crate::pool::{Item, JobOptions, Loss, Pool, Priority, TaskOptions, Worker, WorkerEnd};
 use crate::sync::wait::Interruptible;
 use crate::{Deadline, WaitError};
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
@@ -15,7 +15,7 @@ fn a_death_loses_its_own_task_only() {
     for (command, exitcode) in [(2, -libc::SIGKILL), (3, 7)] {
         let pool = Pool::new().unwrap();
         let first = fork(&pool, work);
-        let job = pool.job(None, TaskOptions::default());
+        let job = pool.job(None, JobOptions::default());
         submit_all(&job, [[0, 1], [command, 2], [0, 3]]);
         let (code, remains) = reap(&pool, &first);
         assert_eq!(code, exitcode);
@@ -38,7 +38,7 @@ fn die_before_moving_the_head(pool: &Pool, worker_index: u32) {
     worker.ready();
     let view = PoolView::attach(pool.handle()).unwrap();
     let me = family().unwrap().me();
-    let head = view.shared.head.0.load(SeqCst) as u32;
+    let head = view.head(Priority::Normal as usize);
     let next = view.slot(head).unwrap().next.load(SeqCst);
     view.slot(worker_index).unwrap().next.store(next, SeqCst);
     let slot = view.slot(next).unwrap();
@@ -49,7 +49,7 @@ fn die_before_moving_the_head(pool: &Pool, worker_index: u32) {
 #[test]
 fn a_death_between_claim_and_head_move_blocks_no_other_worker() {
     let pool = Pool::new().unwrap();
-    let job = pool.job(None, TaskOptions::default());
+    let job = pool.job(None, JobOptions::default());
     submit_all(&job, [[0, 1], [0, 2]]);
     let dying = fork(&pool, die_before_moving_the_head);
     wait_for(&dying);
@@ -88,7 +88,7 @@ fn die_before_reporting(pool: &Pool, worker_index: u32) {
 #[test]
 fn a_result_survives_a_death_before_it_is_reported() {
     let pool = Pool::new().unwrap();
-    let job = pool.job(None, TaskOptions::default());
+    let job = pool.job(None, JobOptions::default());
     submit_all(&job, [[0, 1]]);
     let dying = fork(&pool, die_before_reporting);
     let (_, remains) = reap(&pool, &dying);
@@ -100,7 +100,7 @@ fn a_result_survives_a_death_before_it_is_reported() {
 #[test]
 fn a_result_that_is_not_reported_is_not_queued() {
     let pool = Pool::new().unwrap();
-    let job = pool.job(None, TaskOptions::default());
+    let job = pool.job(None, JobOptions::default());
     submit_all(&job, [[0, 1]]);
     let stopped = fork(&pool, |pool, worker_index| {
         die_before_reporting(pool, worker_index);
@@ -131,7 +131,7 @@ fn a_result_that_is_not_reported_is_not_queued() {
 #[test]
 fn a_death_after_the_report_counts_once() {
     let pool = Pool::new().unwrap();
-    let job = pool.job(None, TaskOptions::default());
+    let job = pool.job(None, JobOptions::default());
     submit_all(&job, [[0, 1]]);
     let dying = fork(&pool, |pool, worker_index| {
         die_before_reporting(pool, worker_index);
@@ -284,7 +284,7 @@ fn random_kills_lose_no_other_task_and_duplicate_none() {
 #[test]
 fn stray_writes_into_the_pool_do_no_harm_to_its_owner() {
     let pool = Pool::new().unwrap();
-    let job = pool.job(None, TaskOptions::default());
+    let job = pool.job(None, JobOptions::default());
     submit_all(&job, [[0, 1], [0, 2]]);
     let shared = &pool.inner_view().shared;
     // A stack that claims more entries than there are, and names slots that are in other use or do not exist.
@@ -307,10 +307,10 @@ fn stray_writes_into_the_pool_do_no_harm_to_its_owner() {
 #[test]
 fn a_task_is_tried_again_as_often_as_its_options_say() {
     let pool = Pool::new().unwrap();
-    let options = TaskOptions {
+    let options = JobOptions::of(TaskOptions {
         retries: 2,
         ..TaskOptions::default()
-    };
+    });
     let job = pool.job(None, options);
     let large = [[2u8].as_slice(), &[1; 300]].concat();
     submit_all(&job, [[2, 1]]);

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::pool::types::TaskOptions;
+use crate::pool::types::JobOptions;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum ModelItem {
@@ -24,7 +24,7 @@ pub(super) enum ModelItem {
 #[derive(Debug)]
 pub(super) struct ModelJob {
     pub function: u32,
-    pub options: TaskOptions,
+    pub options: JobOptions,
     pub items: Vec<ModelItem>,
     /// The numbers of ended items, in the order in which they ended.
     pub ended: Vec<u64>,
@@ -74,7 +74,7 @@ impl Model {
         self.next
     }
 
-    pub fn open(&mut self, key: u32, function: u32, options: TaskOptions) {
+    pub fn open(&mut self, key: u32, function: u32, options: JobOptions) {
         self.functions.insert(function);
         let job = ModelJob {
             function,

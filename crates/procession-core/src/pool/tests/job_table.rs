@@ -10,13 +10,13 @@ use super::job_model::{Model, ModelItem, ModelJob};
 use crate::pool::job_record::{ItemState, Want};
 use crate::pool::job_table::{JobAction, JobTable};
 use crate::pool::room::{Feeder, Load, Room};
-use crate::pool::types::{Loss, TaskLimits, TaskOptions};
+use crate::pool::types::{JobOptions, Loss, Priority, TaskOptions};
 
 #[derive(Clone, Debug)]
 enum JobEvent {
-    Open(TaskOptions),
+    Open(JobOptions),
     /// Numbers choose among the open jobs, or among the waiting tasks.
-    Submit(usize, u32, Option<TaskLimits>),
+    Submit(usize, u32, Option<TaskOptions>),
     Refuse(usize),
     Finish(usize, bool),
     Die(usize),
@@ -34,26 +34,23 @@ enum JobEvent {
     StopAll,
 }
 
-fn options() -> impl Strategy<Value = TaskOptions> {
-    (any::<bool>(), limits()).prop_map(|(by_time, TaskLimits { timeout, retries })| TaskOptions {
-        by_time,
-        timeout,
-        retries,
-    })
+fn of_jobs() -> impl Strategy<Value = JobOptions> {
+    (any::<bool>(), of_tasks()).prop_map(|(by_time, tasks)| JobOptions { by_time, tasks })
 }
 
-fn limits() -> impl Strategy<Value = TaskLimits> {
-    (prop::option::of(1..4_u64), 0..3_u32).prop_map(|(timeout, retries)| TaskLimits {
+fn of_tasks() -> impl Strategy<Value = TaskOptions> {
+    (prop::option::of(1..4_u64), 0..3_u32).prop_map(|(timeout, retries)| TaskOptions {
         timeout: timeout.map(Duration::from_secs),
         retries,
+        priority: Priority::Normal, // of which the table knows nothing
     })
 }
 
 fn event() -> impl Strategy<Value = JobEvent> {
     let which = any::<usize>;
     prop_oneof![
-        8 => options().prop_map(JobEvent::Open),
-        40 => (which(), 0..5000_u32, prop::option::of(limits()))
+        8 => of_jobs().prop_map(JobEvent::Open),
+        40 => (which(), 0..5000_u32, prop::option::of(of_tasks()))
             .prop_map(|(job, bytes, own)| JobEvent::Submit(job, bytes, own)),
         2 => which().prop_map(JobEvent::Refuse),
         24 => (which(), any::<bool>()).prop_map(|(task, raised)| JobEvent::Finish(task, raised)),
@@ -178,7 +175,7 @@ impl Driver {
         self.perform()
     }
 
-    fn open(&mut self, model: &mut Model, options: TaskOptions) -> Result<(), TestCaseError> {
+    fn open(&mut self, model: &mut Model, options: JobOptions) -> Result<(), TestCaseError> {
         let function = model.fresh();
         let key = self.table.open(function, options);
         self.functions.insert(function);
@@ -193,11 +190,11 @@ impl Driver {
         model: &mut Model,
         key: u32,
         bytes: u32,
-        own: Option<TaskLimits>,
+        own: Option<TaskOptions>,
     ) -> Result<(), TestCaseError> {
         let slot = model.fresh();
         let job = model.jobs.get_mut(&key).unwrap();
-        let TaskOptions { timeout, retries, .. } = job.options;
+        let TaskOptions { timeout, retries, .. } = job.options.tasks;
         let (timeout, tries) = own.map_or((timeout, retries), |own| (own.timeout, own.retries));
         let number = self.table.submit(key, slot, bytes, (tries > 0).then_some(slot), own);
         prop_assert_eq!(number, job.items.len() as u64);
@@ -373,7 +370,7 @@ impl Driver {
             let waits = matches!(item, ModelItem::Waiting { .. });
             if let ModelItem::Waiting { timeout, .. } = *item {
                 prop_assert_eq!(job.timeout_of(number), timeout);
-                limited += usize::from(timeout != of_model.options.timeout);
+                limited += usize::from(timeout != of_model.options.tasks.timeout);
             }
             prop_assert_eq!(job.missing(Want::Item(number)), u64::from(waits));
         }
@@ -437,7 +434,7 @@ proptest! {
         rooms in prop::collection::vec((0..10_u64, 0..4_000_000_u64, 1..6_u64), 0..6),
     ) {
         let mut table: JobTable<()> = JobTable::new();
-        let key = table.open(0, TaskOptions::default());
+        let key = table.open(0, JobOptions::default());
         for (slot, &size) in (1..).zip(&sizes) {
             table.submit(key, slot, size as u32, None, None);
         }

@@ -1,17 +1,17 @@
 //! Tasks that are withdrawn, or take too long.
 
 use super::{dismiss, done, fork, message, reap, soon, submit_all, wait_for, work, TestWorker};
-use crate::pool::{Item, Loss, Pool, TaskOptions, Verdict, Withdrawn, Worker, WorkerEnd};
+use crate::pool::{Item, JobOptions, Loss, Pool, TaskOptions, Verdict, Withdrawn, Worker, WorkerEnd};
 use std::io::{Read, Write};
 use std::time::Duration;
 
 #[test]
 fn a_withdrawn_task_is_skipped() {
     let pool = Pool::new().unwrap();
-    let first = pool.job(None, TaskOptions::default());
+    let first = pool.job(None, JobOptions::default());
     let (second, third) = (
-        pool.job(None, TaskOptions::default()),
-        pool.job(None, TaskOptions::default()),
+        pool.job(None, JobOptions::default()),
+        pool.job(None, JobOptions::default()),
     );
     submit_all(&first, [[0, 1]]);
     submit_all(&second, (0..100).map(|n| [0, n]));
@@ -34,7 +34,7 @@ fn a_withdrawn_task_is_skipped() {
     );
     assert!(pool.is_idle());
     // The slots can be used again, and the queue is still intact with them.
-    let again = pool.job(None, TaskOptions::default());
+    let again = pool.job(None, JobOptions::default());
     submit_all(&again, (0..100).map(|n| [0, n]));
     again.wait(soon()).unwrap();
     assert_eq!(done(again.take(99, soon()).unwrap()), [198]);
@@ -45,7 +45,7 @@ fn a_withdrawn_task_is_skipped() {
 fn withdrawing_all_queued_tasks_leaves_nothing_to_do() {
     let pool = Pool::new().unwrap();
     for _ in 0..1_000 {
-        let job = pool.job(None, TaskOptions::default());
+        let job = pool.job(None, JobOptions::default());
         submit_all(&job, [[0, 1], [0, 2], [0, 3]]);
         assert_eq!(job.cancel().pending, 3);
     }
@@ -101,10 +101,10 @@ fn a_task_that_takes_too_long_is_lost_alone() {
     let pool = Pool::new().unwrap();
     let workers = [fork(&pool, work_until_stopped)];
     let limit = Duration::from_millis(30);
-    let options = TaskOptions {
+    let options = JobOptions::of(TaskOptions {
         timeout: Some(limit),
         ..TaskOptions::default()
-    };
+    });
     let job = pool.job(None, options);
     submit_all(&job, [[0, 1], [5, 2], [0, 3]]);
     assert_eq!(overdue(&pool), [workers[0].worker_index]);
@@ -132,8 +132,8 @@ fn a_running_task_is_withdrawn_at_once_and_its_worker_takes_no_other() {
         let pool = Pool::new().unwrap();
         let first = fork(&pool, work_until_stopped);
         let (job, next) = (
-            pool.job(None, TaskOptions::default()),
-            pool.job(None, TaskOptions::default()),
+            pool.job(None, JobOptions::default()),
+            pool.job(None, JobOptions::default()),
         );
         submit_all(&job, [[command, 1]]);
         submit_all(&next, [[0, 1]]);
@@ -162,13 +162,13 @@ fn a_running_task_is_withdrawn_at_once_and_its_worker_takes_no_other() {
 fn the_end_of_a_withdrawn_tasks_worker_does_not_affect_the_next_job() {
     let pool = Pool::new().unwrap();
     let first = fork(&pool, work_until_stopped);
-    let job = pool.job(None, TaskOptions::default());
+    let job = pool.job(None, JobOptions::default());
     submit_all(&job, [[5, 1]]);
     until_running(&pool);
     job.cancel();
     let key = job.id();
     drop(job);
-    let next = pool.job(None, TaskOptions::default());
+    let next = pool.job(None, JobOptions::default());
     assert_eq!(next.id(), key, "keys are used again");
     submit_all(&next, [[0, 1]]);
     assert_eq!(overdue(&pool), [first.worker_index]);
@@ -189,7 +189,7 @@ fn a_worker_whose_task_was_cancelled_keeps_its_function() {
         let (mut go_on, mut resume) = std::io::pipe().unwrap();
         let pool = Pool::new().unwrap();
         let function = pool.function(body(3)).unwrap();
-        let job = pool.job(Some(&function), TaskOptions::default());
+        let job = pool.job(Some(&function), JobOptions::default());
         drop(function);
         submit_all(&job, [[0, 1]]);
         let process = fork(&pool, |pool, worker_index| {
@@ -208,7 +208,7 @@ fn a_worker_whose_task_was_cancelled_keeps_its_function() {
         assert_eq!(job.cancel().running, 1);
         drop(job);
         let other = pool.function(body(5)).unwrap();
-        let tasks = pool.job(Some(&other), TaskOptions::default());
+        let tasks = pool.job(Some(&other), JobOptions::default());
         // These would use the slot of the first function, if it were free.
         submit_all(&tasks, (0..20).map(|byte| [0, byte]));
         resume.write_all(&[1]).unwrap();
