@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 else:
     Any = object  # what `typing.get_type_hints` finds
 
-__all__ = ["Condition", "Event", "Thread", "is_own", "report"]
+__all__ = ["Condition", "Event", "RLock", "Thread", "is_own", "report"]
 
 _GRACE_PERIOD = 1.0
 """Seconds that `join` waits for an interrupted start, which may not have made its thread yet."""
@@ -24,7 +24,27 @@ def _is_in_threading() -> bool:
     return threading._active_limbo_lock._is_owned()  # type: ignore[attr-defined]
 
 
-class Condition(_thread.RLock, threading.Condition):  # type: ignore[misc]  # final in the stub alone
+RLock: Any = _thread.RLock
+"""A lock that a signal handler which raises does not leave held."""
+
+if sys.version_info[:2] == (3, 14):
+
+    class RLock(_thread.RLock):  # type: ignore[misc, no-redef]  # final in the stub alone
+        """As `_thread.RLock`. On 3.14 alone, a `with` statement may run signal handlers when it has
+        called `__enter__` and has not begun its block, unless that is a function of Python's.
+        """
+
+        def __enter__(self) -> bool:
+            before = self._recursion_count()
+            try:
+                return self.acquire()  # a handler may run right after it
+            except BaseException:
+                if self._recursion_count() > before:
+                    self.release()
+                raise
+
+
+class Condition(RLock, threading.Condition):  # type: ignore[misc]
     """A condition that interrupts leave as it should be.
 
     It is its own lock, whose `with` statement is in C: with that of `threading.Condition`, which is

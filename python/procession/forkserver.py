@@ -12,7 +12,6 @@ import importlib
 import os
 import signal
 import sys
-import threading
 
 from . import popen_fork, process, spawn, util
 from ._procession import (
@@ -27,6 +26,7 @@ from ._procession import (
     fork_server_stop,
     take_mail,
 )
+from ._threads import RLock
 from .context import AuthenticationError as AuthenticationError
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -65,7 +65,7 @@ class ForkServer:
 
     def __init__(self) -> None:
         # Reentrant: a signal handler may take it in the thread that holds it.
-        self._lock = util.free_in_child(threading.RLock())
+        self._lock = util.free_in_child(RLock())
         self._inherited_fds: list[int] | None = None
         self._preload_modules = ["__main__"]
         self._preload_on_error = "ignore"

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import itertools
 import os
-import threading
 
 from . import process, util
-from ._threads import Thread, report
+from ._threads import RLock, Thread, report
 from .connection import Client, Listener
 from .context import reduction
 
@@ -56,7 +55,7 @@ class _ResourceSharer:
 
     def __init__(self) -> None:
         # Reentrant: a signal handler may take it in the thread that holds it.
-        self._lock = util.free_in_child(threading.RLock())
+        self._lock = util.free_in_child(RLock())
         self._keys = itertools.count(1)
         self._cache: dict[int, tuple[Any, Any]] = {}
         util.register_after_fork(self, _ResourceSharer._forget)

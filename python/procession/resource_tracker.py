@@ -13,10 +13,10 @@ from __future__ import annotations
 
 import os
 import signal
-import threading
 import warnings
 
 from . import process, util
+from ._threads import RLock
 
 TYPE_CHECKING = False  # `typing` is slow to load
 if TYPE_CHECKING:
@@ -70,12 +70,12 @@ class ResourceTracker:
 
     def __init__(self, shared: bool = False) -> None:
         self._shared = shared
-        self._lock = threading.RLock()
+        self._lock = RLock()
 
     def _after_fork(self) -> None:
         # The connection is shared with the parent, like the end of a pipe. The child is not the
         # tracker's parent.
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._pid = None
 
     def getfd(self) -> int:

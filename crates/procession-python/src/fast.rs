@@ -210,11 +210,18 @@ unsafe fn arguments(
 unsafe extern "C" fn enter<T: FastPath>(object: *mut ffi::PyObject, _: *mut ffi::PyObject) -> *mut ffi::PyObject {
     // SAFETY: the method's descriptor has checked the class of `object`; the interpreter calls attached.
     let value: &T = unsafe { value(object) };
-    if value.try_enter() {
-        true_object()
-    } else {
-        enter_slowly(value)
+    if !value.try_enter() {
+        return enter_slowly(value);
     }
+    // CPython 3.14 runs signal handlers when this has returned, before the block begins. If a handler raised there, the
+    // object would stay taken.
+    // SAFETY: the interpreter calls attached.
+    #[cfg(all(Py_3_14, not(Py_3_15)))]
+    if unsafe { ffi::PyErr_CheckSignals() } < 0 {
+        value.give();
+        return std::ptr::null_mut();
+    }
+    true_object()
 }
 
 /// Take it at the beginning of a `with` statement, after a wait. A signal may have come just as the wait ended. Its

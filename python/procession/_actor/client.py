@@ -17,7 +17,7 @@ from typing import Any
 from .. import util
 from .._errors import ActorDied, TimeoutError
 from .._pool.errors import _unpack_exception
-from .._threads import Event, Thread
+from .._threads import Event, RLock, Thread
 from . import server
 from .board import (
     DOWN,
@@ -62,7 +62,7 @@ class Client:
         if record.status == DOWN and record.ending is not None:
             self.ending = Ending(*record.ending)
             self.done.set()
-        self._lock = util.free_in_child(threading.RLock())
+        self._lock = util.free_in_child(RLock())
         self._lines: set[Line] = set()
         self._idle: collections.deque[Line] = collections.deque()
         self._lane: Lane | None = None

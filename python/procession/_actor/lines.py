@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from .._errors import ActorDied
 from .._pool.errors import _undecodable, _unpack_exception
-from .._threads import Condition, Thread, report
+from .._threads import Condition, RLock, Thread, report
 from .board import ENDED, RAISED, SLICE, VALUE, VALUE_APART, Ending, new_queue
 
 __all__: list[str] = []
@@ -140,7 +140,7 @@ class Lane:
         self.ending: Ending | None = None
         self._again = again
         self._calls: dict[int, Call] = {}
-        self._lock = threading.RLock()
+        self._lock = RLock()
         #: Takes no more calls.
         self.is_over = False
         self._is_started = False

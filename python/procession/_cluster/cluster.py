@@ -6,10 +6,10 @@ import importlib.util
 import os
 import pickle
 import sys
-import threading
 import time
 
 from .. import spawn, util
+from .._threads import RLock
 from . import home, place, shipping, wire
 from .agent import Agent
 
@@ -24,7 +24,7 @@ __all__: list[str] = []
 #: Seconds that all agents have to start.
 _START = 60
 
-_mutex = threading.RLock()
+_mutex = RLock()
 
 
 def join(address: str | None, options: dict[str, Any]) -> place.Place:

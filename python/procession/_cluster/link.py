@@ -13,6 +13,7 @@ from collections import deque
 
 from .. import process, util
 from .._errors import NodeLost
+from .._threads import RLock
 from . import place, wire
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -162,14 +163,14 @@ class Link:
 
     _all: dict[Any, Link] = {}
     # Reentrant: a signal handler may take it in the thread that holds it.
-    _mutex = threading.RLock()
+    _mutex = RLock()
 
     def __init__(self, address: tuple[str, int], node: str) -> None:
         self._address, self.node = address, node
         self._begin()
 
     def _begin(self) -> None:
-        self._opening = threading.RLock()
+        self._opening = RLock()
         self._local = threading.local()
         self._channels: weakref.WeakSet[_Channel] = weakref.WeakSet()
         self._session: Any = None
@@ -188,7 +189,7 @@ class Link:
     @classmethod
     def _after_fork(cls) -> None:
         # A copy of the parent's connection must not hide the parent's end from its deputy.
-        cls._mutex = threading.RLock()
+        cls._mutex = RLock()
         for link in cls._all.values():
             for channel in util.living(link._channels):
                 channel.close()

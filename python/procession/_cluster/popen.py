@@ -17,7 +17,7 @@ import time
 from .. import _stdio, connection, context, popen_fork, process, spawn, util
 from .._errors import NodeLost
 from .._procession import refresh_main
-from .._threads import Event
+from .._threads import Event, RLock
 from . import place, silence, wire
 from .shipping import with_keys
 
@@ -53,7 +53,7 @@ class _Line:
     _all: dict[Any, _Line] = {}
     # For each address one that is held while a connection is made.
     _making: dict[Any, Any] = {}
-    _mutex = threading.RLock()
+    _mutex = RLock()
 
     def __init__(self, node: place.Node, key: bytes) -> None:
         self.node = node
@@ -77,7 +77,7 @@ class _Line:
     def to(cls, node: place.Node, key: bytes) -> _Line:
         """Return this process's line to a node, which may be a new one."""
         with cls._mutex:
-            making = cls._making.setdefault(node.address, threading.RLock())
+            making = cls._making.setdefault(node.address, RLock())
         with making:
             line = cls._all.get(node.address)
             if line is None or line.error is not None:
@@ -87,7 +87,7 @@ class _Line:
     @classmethod
     def _after_fork(cls) -> None:
         # A copy of the parent's connection must not hide the parent's end.
-        cls._mutex, cls._making = threading.RLock(), {}
+        cls._mutex, cls._making = RLock(), {}
         for line in cls._all.values():
             line._conn.close()
         cls._all = {}
@@ -171,7 +171,7 @@ class RemotePopen(popen_fork.Popen):
         self._give_back: tuple[place.Place | None, list[Any]] = None, []
         self._told_start = Event()
         # Held where the sentinel is written to or closed.
-        self._sentinel_mutex = threading.RLock()
+        self._sentinel_mutex = RLock()
         self._line: Any = None
         self._number = -1
         self.sentinel = os.eventfd(0)

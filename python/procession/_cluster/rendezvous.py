@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable
 
 from .. import util
-from .._threads import Thread
+from .._threads import RLock, Thread
 from . import place, wire
 
 TYPE_CHECKING = False  # `typing` is slow to load
@@ -55,7 +54,7 @@ class Rendezvous:
             take(conn)
 
 
-_mutex = threading.RLock()
+_mutex = RLock()
 _own: Rendezvous | None = None
 
 
@@ -84,7 +83,7 @@ def show(address: tuple[str, int], token: bytes, key: bytes) -> Any:
 
 def _after_fork() -> None:
     global _mutex, _own
-    _mutex = threading.RLock()
+    _mutex = RLock()
     if _own is not None:
         _own._listener.close()
         _own = None

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import errno
 import os
-import threading
 import time
 from _collections_abc import Callable
 
+from .._threads import RLock
 from ..context import AuthenticationError
 from . import authentication
 from .framing import LENGTH, Connection, wait
@@ -141,7 +141,7 @@ class Listener:
         self._pending: list[_Handshake] = []
         self._accepting = 0
         # Reentrant: a signal handler or finalizer may close the listener in the thread that holds it.
-        self._mutex = threading.RLock()
+        self._mutex = RLock()
 
     def accept(self) -> Connection:
         """Wait for a peer and return the connection to it.

@@ -13,7 +13,7 @@ from typing import Any
 from .. import pool as _pool_face
 from .. import util
 from .._procession import PoolStream
-from .._threads import Thread
+from .._threads import RLock, Thread
 from .errors import terminated
 from .futures import complete
 from .idle import Idle
@@ -49,7 +49,7 @@ class Engine:
         #: Maps with results that may still be taken.
         self.maps: weakref.WeakSet[Work] = weakref.WeakSet()
         #: Held while the number of workers changes.
-        self.lock = util.free_in_child(threading.RLock())
+        self.lock = util.free_in_child(RLock())
         self._stopping = False
         self._idle: Idle | None = None
         self.thread = Thread(self._collect, "ExecutorResults")

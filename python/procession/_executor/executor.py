@@ -18,6 +18,7 @@ from .. import util
 from .._errors import names_misspelt
 from .._pool.options import UNCHANGED, Options, Priority
 from .._pool.stats import PoolStats
+from .._threads import RLock
 from ..context import BaseContext, _default_context
 from .calls import Calls, LimitedCalls
 from .engine import Engine, is_exiting
@@ -97,7 +98,7 @@ class ProcessPoolExecutor(Calls, concurrent.futures.Executor):
         self._max_workers = max_workers or usable()
         self._arguments = (initializer, initargs, max_tasks_per_child)
         self._engine: Engine | None = None
-        self._lock = util.free_in_child(threading.RLock())
+        self._lock = util.free_in_child(RLock())
         self._closed = False
 
     def _start(self) -> Engine:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 from .. import pool as _pool_face
 from .. import util
+from .._threads import RLock
 from .executor import ProcessPoolExecutor
 
 __all__: list[str] = []
@@ -16,7 +16,7 @@ __all__: list[str] = []
 #: Typed as Any for its private names: the stub shows only the public ones.
 _pools: Any = _pool_face
 #: A finalizer or signal handler in the middle of a call may call again.
-_lock = util.free_in_child(threading.RLock())
+_lock = util.free_in_child(RLock())
 #: The executor, the arguments it was made with, and the process that made it.
 _made: tuple[ProcessPoolExecutor, dict[str, Any], int] | None = None
 

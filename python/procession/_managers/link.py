@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 
 from .. import process, util
 from .._procession import family_id
+from .._threads import RLock
 from .wire import (
     AskingLine,
     call_once,
@@ -100,7 +101,7 @@ class Link:
 
     _all: weakref.WeakValueDictionary[Any, Link] = weakref.WeakValueDictionary()
     # Reentrant: a signal handler may take it in the thread that holds it.
-    _mutex = threading.RLock()
+    _mutex = RLock()
 
     def __init__(self, address: Any, authkey: bytes, serializer: str) -> None:
         self._address = address
@@ -150,7 +151,7 @@ class Link:
     def _after_fork(cls) -> None:
         # Close the copies of the parent's connections: while they are open, the server cannot see
         # the parent's end.
-        cls._mutex = threading.RLock()
+        cls._mutex = RLock()
         for link in cls._living():
             link._connected = False
             link._begin()

@@ -22,7 +22,7 @@ from _collections_abc import Callable, Iterator
 
 from .. import util
 from .._errors import OwnerDied, WorkerDied
-from .._threads import Thread
+from .._threads import RLock, Thread
 from .errors import ExceptionWithTraceback, MaybeEncodingError, _safe_repr
 from .feed import mapstar, starmapstar
 from .thread_core import ThreadCore
@@ -221,7 +221,7 @@ class QueuedWorkers(WatchedWorkers):
         self._inqueue, self._outqueue = arguments[:2]
         self._quick_put, self._quick_get = quick
         self._expects_exits = arguments[4] is not None
-        self._lock = threading.RLock()
+        self._lock = RLock()
         self._notice = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._threads: list[threading.Thread] = []
         self._faults = 0

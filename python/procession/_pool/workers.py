@@ -19,7 +19,7 @@ from _collections_abc import Callable, Iterator
 from .. import util
 from .._errors import BrokenPool, ProcessError
 from .._procession import PoolCore
-from .._threads import Thread
+from .._threads import RLock, Thread
 from .deaths import OutOfMemory, Stacks
 from .errors import _safe_repr
 from .worker import worker
@@ -180,7 +180,7 @@ class Workers(WatchedWorkers):
         #: that ended on their own, and the last one's exit code and error.
         self._failures = self._faults = 0
         self._last_failure: tuple[int, BaseException | None] = (0, None)
-        self._lock = util.free_in_child(threading.RLock())
+        self._lock = util.free_in_child(RLock())
         self._thread: Thread | None = None
 
     def repopulate(self) -> None:

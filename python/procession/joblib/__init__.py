@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import threading
 import warnings
 import weakref
 from collections.abc import Callable
@@ -26,6 +25,7 @@ from joblib.parallel import (
 from .. import util
 from .._executor.executor import ProcessPoolExecutor
 from .._procession import SharedBytes
+from .._threads import RLock
 from ..context import _default_context
 from ..process import current_process
 
@@ -164,7 +164,7 @@ class _Workers:
 
 #: The workers that stay. A forked child makes its own.
 _kept: _Workers | None = None
-_lock = util.free_in_child(threading.RLock())
+_lock = util.free_in_child(RLock())
 
 
 def _in_child() -> None:

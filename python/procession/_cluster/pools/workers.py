@@ -21,7 +21,7 @@ from ..._pool.workers import (
     undo_start,
     why_ended,
 )
-from ..._threads import Thread
+from ..._threads import RLock, Thread
 from .. import place, rendezvous, wire
 from ..placement import shares
 from . import node
@@ -159,7 +159,7 @@ class NodeWorkers:
         self._faults = 0
         self._state = RUN
         self._told_close = False
-        self._lock = util.free_in_child(threading.RLock())
+        self._lock = util.free_in_child(RLock())
         self._notice = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._thread: Thread | None = None
         core.notify = self._notify
