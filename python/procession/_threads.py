@@ -44,7 +44,7 @@ if sys.version_info[:2] == (3, 14):
                 raise
 
 
-class Condition(RLock, threading.Condition):  # type: ignore[misc]
+class Condition(RLock, threading.Condition):
     """A condition that interrupts leave as it should be.
 
     It is its own lock, whose `with` statement is in C: with that of `threading.Condition`, which is
@@ -57,7 +57,7 @@ class Condition(RLock, threading.Condition):  # type: ignore[misc]
         self._waiters: deque[Any] = deque()
 
     def _at_fork_reinit(self) -> None:
-        super()._at_fork_reinit()  # type: ignore[misc]
+        super()._at_fork_reinit()
         self._waiters.clear()
 
     def wait(self, timeout: float | None = None) -> bool:
@@ -68,7 +68,7 @@ class Condition(RLock, threading.Condition):  # type: ignore[misc]
         try:
             return threading.Condition.wait(self, timeout)
         except BaseException:
-            if not self._is_owned():  # type: ignore[attr-defined]
+            if not self._is_owned():
                 self.acquire()
             raise
 

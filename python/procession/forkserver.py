@@ -7,6 +7,7 @@ own work must import nothing and touch little memory: it is the whole cost of su
 
 from __future__ import annotations
 
+import functools
 import gc
 import importlib
 import os
@@ -232,30 +233,38 @@ def _handle_preload(
 
     `__main__` is the file `main_path`, or the module `main_name`.
     """
-    if sys_argv is not None:
-        sys.argv[:] = sys_argv
-    if sys_path is not None:
-        sys.path[:] = sys_path
-    if "__main__" in preload and (main_path or main_name):
-        current = process.current_process()
-        current._inheriting = True
-        try:
-            if main_name:
-                spawn._fixup_main_from_name(main_name)
-            elif main_path:
-                spawn.import_main_path(main_path)
-        except (Exception, SystemExit) as error:
-            # If this is ignored, each child meets the error again and reports it.
-            _handle_failure(on_error, f"__main__ from {main_name or main_path!r}", error)
-        finally:
-            del current._inheriting
-    for name in preload:
+    for given, used in ((sys_argv, sys.argv), (sys_path, sys.path)):
+        if given is not None:
+            used[:] = given
+    for name in sorted(preload, key=lambda name: name != "__main__"):
         if name != "__main__":
-            try:
-                importlib.import_module(name)
-            except ImportError as error:
-                _handle_failure(on_error, f"module {name!r}", error)
+            load: Callable[[], object] = functools.partial(importlib.import_module, name)
+            what = f"module {name!r}"
+            errors: tuple[type[BaseException], ...] = (ImportError,)
+        elif main := main_name or main_path:
+            load, what = (
+                functools.partial(_import_main, main, main_name is None),
+                f"__main__ from {main!r}",
+            )
+            # If these are ignored, each child meets the error again and reports it.
+            errors = Exception, SystemExit
+        else:
+            continue
+        try:
+            load()
+        except errors as error:
+            _handle_failure(on_error, what, error)
     util._flush_std_streams()
+
+
+def _import_main(main: str, is_path: bool) -> None:
+    load = spawn.import_main_path if is_path else spawn._fixup_main_from_name
+    current = process.current_process()
+    current._inheriting = True
+    try:
+        load(main)
+    finally:
+        del current._inheriting
 
 
 def _handle_failure(on_error: str, what: str, error: BaseException) -> None:

@@ -246,7 +246,8 @@ def test_an_interrupt_at_a_spawned_child_s_exit(tmp_path):
         os.kill(int(parent.stdout.readline()), signal.SIGINT)
         out, err = parent.communicate(timeout=60)
     assert out.split() == ["finally", "next", "0"]
-    assert err.endswith("KeyboardInterrupt: \n") and "in slow" in err
+    # CPython 3.15 writes no colon where there is no text.
+    assert err.endswith(("KeyboardInterrupt: \n", "KeyboardInterrupt\n")) and "in slow" in err
     assert (tmp_path / "data").read_text() == "flushed"
 
 

@@ -48,7 +48,9 @@ def table() -> dict[Any, Any]:
         reducers[typing.NewType] = _by_name_or(_new_type, "__qualname__")
     for name in ("MISSING", "_HAS_DEFAULT_FACTORY", "KW_ONLY"):
         value = getattr(dataclasses, name)
-        reducers[type(value)] = functools.partial(_constant, (dataclasses, name))
+        # From CPython 3.15 on they are sentinels, as a program's own may be, and go by name.
+        if type(value).__module__ == dataclasses.__name__:
+            reducers[type(value)] = functools.partial(_constant, (dataclasses, name))
     return reducers
 
 

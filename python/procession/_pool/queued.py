@@ -348,7 +348,7 @@ class QueuedWorkers(WatchedWorkers):
 
     def is_at_work(self) -> bool:
         """Return whether this thread is starting or reaping workers; see `Workers.is_at_work`."""
-        return self._lock._is_owned()  # type: ignore[attr-defined]
+        return self._lock._is_owned()
 
     def _give_up(self) -> None:
         with self._lock:

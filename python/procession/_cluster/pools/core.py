@@ -46,7 +46,7 @@ _WEIGHT = 0.2
 _ROOM = 64 << 20
 
 
-class Changed(Condition):  # type: ignore[misc]  # it is a lock, whose class is final in the stub
+class Changed(Condition):
     """The condition of a pool, which a child of fork cannot wait for."""
 
     def __init__(self) -> None:
