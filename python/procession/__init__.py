@@ -11,6 +11,7 @@ import sys
 if sys.platform != "linux":
     raise ImportError(f"procession runs on Linux only: this is {sys.platform}")
 
+from . import _pickling as _pickling  # whole before a function can arrive
 from ._errors import (
     Abandoned,
     ActorDied,

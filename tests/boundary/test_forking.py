@@ -51,7 +51,13 @@ def start(method):
     process.join()
 
 
+def put_functions():
+    for _ in range(30):
+        queue.put(lambda: Own)
+
+
 FIRST = {
+    "get_lambda": lambda: queue.get()(),
     "put": lambda: put(1),
     "put_own": lambda: put(Own()),
     "put_lambda": lambda: put(lambda: Own),
@@ -117,6 +123,10 @@ def child_of_start():
 
 if __name__ == "__main__":
     first = FIRST[sys.argv[1]]
+    if sys.argv[1] == "get_lambda":
+        sender = ctx.Process(target=put_functions)
+        sender.start()
+        sender.join()
     fork = {"os.fork": child_of_fork, "start": child_of_start}[sys.argv[2]]
     importing = threading.Event()
     sys.meta_path.insert(0, Slow())
@@ -136,6 +146,7 @@ FIRST = (
     "put",
     "put_own",
     "put_lambda",
+    "get_lambda",
     "lock",
     "condition",
     "queue",

@@ -58,8 +58,29 @@ def acquire():
     event.wait(0.001)
 
 
+def fill(sender):
+    "Have a child put functions that only their values can carry: this process has not made such a pickle."
+    process = procession.get_context(sender).Process(target=put_functions, args=(sent,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+
+
+def put_functions(sent):
+    for _ in range(100):
+        sent.put(lambda: Own)
+
+
+sent = ctx.SimpleQueue()
+
+
+def take():
+    assert sent.get()().__name__ == "Own"
+
+
 FIRST = {
     "put": lambda: put(Own()),
+    "get_lambda": take,
     "put_lambda": lambda: put(lambda: Own),
     "acquire": acquire,
     "lock": ctx.Lock,
@@ -80,6 +101,8 @@ def importing():
 
 def handle(signum, frame):
     # It runs within the trace function, where nothing is traced.
+    if first_name == "get_lambda":
+        take()
     if first_name == "put_lambda":
         # Whatever the interrupted code is importing for that.
         queue_of_handler.put(lambda: 1)
@@ -153,6 +176,8 @@ if __name__ == "__main__":
     faulthandler.enable()
     first_name, points = sys.argv[1], int(sys.argv[2])
     first = FIRST[first_name]
+    if first_name == "get_lambda":
+        fill(sys.argv[3])
     signal.signal(signal.SIGUSR1, handle)
     lines = in_child(at, 0)
     assert lines > 0
@@ -163,6 +188,7 @@ if __name__ == "__main__":
 FIRST = (
     "put",
     "put_lambda",
+    "get_lambda",
     "acquire",
     "lock",
     "pipe",
@@ -177,7 +203,13 @@ FIRST = (
 
 @pytest.mark.parametrize("first", FIRST)
 def test_a_handler_that_uses_the_package_at_its_first_use(run_program, first):
-    done = run_program(PROGRAM, first, "25", timeout=240)
+    done = run_program(PROGRAM, first, "25", "fork", timeout=240)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize("sender", ["spawn", "forkserver"])
+def test_a_handler_at_the_first_function_from_another_main_module(run_program, sender):
+    done = run_program(PROGRAM, "get_lambda", "25", sender, timeout=240)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 

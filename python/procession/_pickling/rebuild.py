@@ -10,6 +10,7 @@ import threading
 import types
 from typing import Any
 
+from .. import _pickling
 from .._procession import family_id, import_whole
 from . import receivers
 
@@ -208,3 +209,7 @@ def make_cached_property(function: Any, name: str | None, doc: str | None) -> An
     prop: Any = functools.cached_property(function)
     prop.attrname, prop.__doc__ = name, doc
     return prop
+
+
+for _called in _pickling.REBUILDING:
+    globals()[_called].__module__ = _pickling.__name__
