@@ -3,6 +3,7 @@
 import ctypes
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from ctypes import _CData, _SimpleCData
 from types import ModuleType
@@ -218,6 +219,7 @@ class _DeferredModule:
 
 _concrete_contexts: dict[str, BaseContext]
 _default_context: DefaultContext
+_spawning: threading.local
 _stands_in: str
 
 def _change_default_method(method: str) -> None: ...

@@ -71,9 +71,10 @@ def test_a_first_step_loads_no_more_than_the_standard_library_s(step):
     assert len(ours - loaded("procession", "{p}") - IN_PARTS) <= FIRST_STEPS[step]
 
 
-def test_the_package_itself_is_four_modules():
+def test_the_package_itself_is_five_modules():
     own = {name for name in loaded("procession", "{p}") if name.startswith("procession")}
-    assert own == {"procession", "procession._errors", "procession.context", "procession.process"}
+    parts = "_errors", "_pickling", "context", "process"
+    assert own == {"procession", *(f"procession.{part}" for part in parts)}
 
 
 def test_locks_do_not_load_queues_nor_the_other_way_round():

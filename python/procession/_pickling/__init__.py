@@ -3,8 +3,6 @@
 The pickler and the registry of reducers are in `reduction`, the buffers of large arrays in the engine.
 """
 
-from .._procession import import_whole
-
 #: The functions of `rebuild` that pickles call. Pickles name them as this package's: `pickle` itself
 #: would import `rebuild` in the thread that receives, and a signal handler that interrupted this and
 #: received a function, too, would find the module half made.
@@ -26,4 +24,6 @@ REBUILDING = (
 def __getattr__(name: str) -> object:
     if name not in REBUILDING:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from .._procession import import_whole  # not with the package, which loads no extension
+
     return getattr(import_whole(f"{__name__}.rebuild"), name)

@@ -63,8 +63,8 @@ impl Feeding {
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
         self.waiting.fetch_add(1, SeqCst);
-        let fed = self.refill(job, feed);
-        let taken = fed.and_then(|()| job.call_method1(name!(job.py(), "next"), (timeout,)));
+        let refilled = self.refill(job, feed);
+        let taken = refilled.and_then(|()| job.call_method1(name!(job.py(), "next"), (timeout,)));
         // Threads that began to wait before this result was taken did not queue a task.
         if self.waiting.fetch_sub(1, SeqCst) > 1 {
             self.refill(job, feed)?;
