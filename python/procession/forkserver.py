@@ -13,6 +13,7 @@ import importlib
 import os
 import signal
 import sys
+from _collections_abc import Callable
 
 from . import popen_fork, process, spawn, util
 from ._procession import (
