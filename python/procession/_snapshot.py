@@ -29,9 +29,7 @@ class Wait:
     for_ms: int
     #: Whether it has no timeout, in a thread of the program's own.
     endless: bool
-    #: The kernel's identifier of the thread; None if it is not known. Only for waits for a `Lock` or
-    #: `RLock` without a timeout, and only as far as the kernel shows it. If several threads of a
-    #: process wait for one lock, theirs may be interchanged.
+    #: The kernel's identifier of the thread; None if it is not known.
     thread: int | None
 
 
@@ -225,17 +223,18 @@ class PoolSeen:
 
 @dataclasses.dataclass(frozen=True)
 class DeadlockMember:
-    """A thread that waits for a lock, in a deadlock."""
+    """A thread that waits for a lock or for the end of a process, in a deadlock."""
 
     pid: int
     #: The process's name.
     name: str
     #: The kernel's identifier of the thread.
     thread: int
-    #: The `id` of the lock that it waits for, which the next member holds, and the lock's name.
-    lock: str
+    #: The `id` of the lock that it waits for, which the next member holds. None: it waits for the
+    #: end of the next member's process.
+    lock: str | None
     lock_name: str | None
-    #: `lock` or `rlock`.
+    #: `lock`, `rlock` or `process`.
     kind: str
     #: The file and line that made the lock, if they were recorded.
     made: str | None
@@ -245,7 +244,7 @@ class DeadlockMember:
 
 @dataclasses.dataclass(frozen=True)
 class Deadlock:
-    """Threads of which each waits for a lock that the next one holds, and the last for the first.
+    """Threads of which each waits for a lock of the next one or its end, and the last for the first.
 
     What is found, and what cannot be: :ref:`seen-deadlocks`.
     """

@@ -184,6 +184,37 @@ def test_what_may_go_on_is_no_deadlock(tmp_path, how, capfd):
         until(both_wait)
 
 
+#: The first process holds the lock for which its child waits, and waits for the child's end.
+JOIN = """
+import procession, sys
+
+def take(lock):
+    with lock:
+        pass
+
+if __name__ == "__main__":
+    ctx = procession.get_context(sys.argv[1])
+    lock = ctx.RLock()
+    with lock:
+        child = ctx.Process(target=take, args=(lock,), name="child", daemon=True)
+        child.start()
+        print("ready", flush=True)
+        child.join()
+"""
+
+
+def test_a_join_is_part_of_a_deadlock(tmp_path, method, capfd):
+    script = tmp_path / "join.py"
+    script.write_text(JOIN)
+    with program(script, method) as root:
+        assert root.stdout.readline() == "ready\n"
+        [deadlock] = deadlocks_of(root.pid, capfd)
+        child = process_of(dump(root.pid, capfd), "child")["pid"]
+    found = {one["pid"]: (one["kind"], one["lock"] is None) for one in deadlock["members"]}
+    assert found == {root.pid: ("process", True), child: ("rlock", False)}
+    assert f"for the end of child ({child})" in deadlock["text"]
+
+
 def test_threads_of_one_process_are_told_apart(tmp_path):
     script = tmp_path / "inside.py"
     script.write_text(INSIDE)

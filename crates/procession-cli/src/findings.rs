@@ -204,14 +204,14 @@ impl Watch {
         let mut warnings = general(seen);
         let mut explained: HashSet<ObjectId> = HashSet::new();
         let members = self.found.deadlocks.iter().flat_map(|deadlock| &deadlock.members);
-        explained.extend(members.map(|member| member.lock));
+        explained.extend(members.filter_map(|member| member.lock));
         for own in self_waits(&before, seen) {
-            explained.insert(own.lock);
+            explained.extend(own.lock);
             known.push((own.pid, own.thread));
             warnings.push(Warning {
                 kind: "own lock",
                 text: text::own_lock(&own),
-                object: Some(own.lock),
+                object: own.lock,
                 pids: vec![own.pid],
             });
         }

@@ -45,7 +45,7 @@ fn deadlock(found: &Deadlock) -> Value {
             "pid": member.pid,
             "name": member.name,
             "thread": member.thread,
-            "lock": member.lock.to_string(),
+            "lock": member.lock.map(|id| id.to_string()),
             "lock_name": member.lock_name,
             "kind": member.kind,
             "made": member.made.as_ref().map(ToString::to_string),

@@ -46,6 +46,7 @@ pub(crate) fn family(put: u64) -> FamilySnapshot {
         for_ms: 5_100,
         since_ms: 94_900,
         thread: Some(103),
+        joined: None,
         endless: true,
     };
     FamilySnapshot {

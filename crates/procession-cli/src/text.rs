@@ -163,19 +163,15 @@ fn thread(member: &DeadlockMember) -> String {
 pub(crate) fn deadlock(deadlock: &Deadlock) -> Vec<String> {
     let members = &deadlock.members;
     let sentence = |(member, next): (&DeadlockMember, &DeadlockMember)| {
-        format!(
-            "{} has waited {} for {}, held by {} for at least {}",
-            thread(member),
-            time(member.for_ms),
-            lock(
-                member.kind,
-                member.lock,
-                member.lock_name.as_deref(),
-                member.made.as_ref()
+        let waited = format!("{} has waited {} for", thread(member), time(member.for_ms));
+        match awaited(member) {
+            None => format!("{waited} the end of {}", named(&next.name, next.pid)),
+            Some(lock) => format!(
+                "{waited} {lock}, held by {} for at least {}",
+                thread(next),
+                time(next.for_ms)
             ),
-            thread(next),
-            time(next.for_ms),
-        )
+        }
     };
     members
         .iter()
@@ -188,9 +184,15 @@ pub(crate) fn deadlock(deadlock: &Deadlock) -> Vec<String> {
 pub(crate) fn short_deadlock(deadlock: &Deadlock) -> Vec<String> {
     let members = &deadlock.members;
     let phrase = |(member, next): (&DeadlockMember, &DeadlockMember)| {
-        let lock = object(member.kind, member.lock, member.lock_name.as_deref());
         let waits = format!("{} waits {}", thread(member), time(member.for_ms));
-        format!("{} holds {lock}; {waits}", thread(next))
+        match member.lock {
+            None => format!("{waits} for the end of {}", named(&next.name, next.pid)),
+            Some(id) => format!(
+                "{} holds {}; {waits}",
+                thread(next),
+                object(member.kind, id, member.lock_name.as_deref())
+            ),
+        }
     };
     members.iter().zip(members.iter().cycle().skip(1)).map(phrase).collect()
 }
@@ -201,13 +203,14 @@ pub(crate) fn own_lock(member: &DeadlockMember) -> String {
         "{} has waited {} for {}, which it holds itself; it goes on only if another thread or process releases it",
         thread(member),
         time(member.for_ms),
-        lock(
-            member.kind,
-            member.lock,
-            member.lock_name.as_deref(),
-            member.made.as_ref()
-        ),
+        awaited(member).unwrap_or_default(),
     )
+}
+
+/// The lock that a thread waits for, if it is one.
+fn awaited(member: &DeadlockMember) -> Option<String> {
+    let (name, made) = (member.lock_name.as_deref(), member.made.as_ref());
+    member.lock.map(|id| lock(member.kind, id, name, made))
 }
 
 /// How many process identifiers are listed.

@@ -1,4 +1,4 @@
-//! Deadlocks: threads that wait for each other's locks, in a circle. Works on snapshots alone.
+//! Deadlocks: threads that wait for each other's locks and ends, in a circle. Works on snapshots alone.
 //!
 //! Why there is no false alarm. Each wait of the circle was seen in the later look, and began before the earlier look
 //! did: all of these threads waited during the whole earlier look. A thread that waits acquires and releases nothing.
@@ -14,8 +14,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 /// a wait that goes on after an interruption may note its beginning a few later.
 const MARGIN_MS: u64 = 25;
 
-/// Threads of which each waits, without a timeout, for a lock that the next one holds; the last one for a lock of the
-/// first. The first one has the smallest pid.
+/// Threads of which each waits, without a timeout, for a lock that the next one holds or for the end of its process; the
+/// last one in the same way for the first. The first one has the smallest pid.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Deadlock {
     /// At least two threads.
@@ -31,9 +31,9 @@ pub struct DeadlockMember {
     pub name: String,
     /// The kernel's identifier of the thread.
     pub thread: u32,
-    /// The lock that it waits for.
-    pub lock: ObjectId,
-    /// `lock` or `rlock`.
+    /// The lock that it waits for; `None`: it waits for the end of the next one's process.
+    pub lock: Option<ObjectId>,
+    /// `lock`, `rlock` or `process`.
     pub kind: &'static str,
     /// The name that the program gave the lock.
     pub lock_name: Option<String>,
@@ -48,7 +48,7 @@ pub struct DeadlockMember {
 /// What a thread waits for.
 #[derive(Clone, Copy)]
 struct Awaited {
-    lock: ObjectId,
+    target: OnlyGiver,
     kind: &'static str,
     since_ms: u64,
     for_ms: u64,
@@ -57,36 +57,63 @@ struct Awaited {
 /// A thread, by its process and its own identifier.
 pub type Thread = (u32, u32);
 
+/// What one thread alone can give.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum OnlyGiver {
+    /// The lock, its holder.
+    Lock(ObjectId),
+    /// The end of a process, the only thread that it has.
+    End(Thread),
+}
+
+impl OnlyGiver {
+    fn of(wait: &WaitSeen) -> Option<Self> {
+        match wait.joined {
+            Some(thread) => Some(Self::End(thread)),
+            None if is_for_lock(wait) => wait.object.map(Self::Lock),
+            None => None,
+        }
+    }
+
+    fn lock(self) -> Option<ObjectId> {
+        match self {
+            Self::Lock(lock) => Some(lock),
+            Self::End(_) => None,
+        }
+    }
+}
+
 /// Whether a wait is for a lock that has a holder.
 pub(super) fn is_for_lock(wait: &WaitSeen) -> bool {
     matches!(wait.kind, "lock" | "rlock") && wait.operation == "acquire"
 }
 
-/// The waits of a process for locks, without a timeout.
+/// The waits of a process without a timeout, for what one thread can give.
+fn endless_waits(process: &ProcessSeen) -> impl Iterator<Item = (&WaitSeen, OnlyGiver)> {
+    let waits = process.waits.iter().filter(|wait| wait.endless);
+    waits.filter_map(|wait| Some((wait, OnlyGiver::of(wait)?)))
+}
+
+/// Those of them that are for locks.
 fn lock_waits(process: &ProcessSeen) -> impl Iterator<Item = (&WaitSeen, ObjectId)> {
-    let waits = process.waits.iter();
-    waits
-        .filter(|wait| wait.endless && is_for_lock(wait))
-        .filter_map(|wait| Some((wait, wait.object?)))
+    endless_waits(process).filter_map(|(wait, target)| Some((wait, target.lock()?)))
 }
 
 fn alive(seen: &FamilySnapshot) -> impl Iterator<Item = &ProcessSeen> {
     seen.processes.iter().filter(|process| process.state.is_alive())
 }
 
-/// What each thread waits for, of those threads that are known to wait for a lock without a timeout.
+/// What each thread waits for, of those threads that are known to wait without a timeout.
 fn waits(seen: &FamilySnapshot) -> BTreeMap<Thread, Awaited> {
     let mut found = BTreeMap::new();
     for process in alive(seen) {
-        for (wait, lock) in lock_waits(process) {
+        for (wait, target) in endless_waits(process) {
             let Some(thread) = wait.thread else { continue };
-            // Which of several waits for the lock is this thread's is not known. It has lasted as long as the shortest.
-            let same = || lock_waits(process).filter(|(_, other)| *other == lock);
             let awaited = Awaited {
-                lock,
+                target,
                 kind: wait.kind,
-                since_ms: same().map(|(wait, _)| wait.since_ms).max().unwrap_or(wait.since_ms),
-                for_ms: same().map(|(wait, _)| wait.for_ms).min().unwrap_or(wait.for_ms),
+                since_ms: wait.since_ms,
+                for_ms: wait.for_ms,
             };
             found.insert((process.pid, thread), awaited);
         }
@@ -104,8 +131,11 @@ fn holders(seen: &FamilySnapshot) -> HashMap<ObjectId, Thread> {
 
 /// The thread that each waiting thread waits for.
 fn edges(waits: &BTreeMap<Thread, Awaited>, holders: &HashMap<ObjectId, Thread>) -> BTreeMap<Thread, Thread> {
-    let holder = |wait: &Awaited| holders.get(&wait.lock).copied();
-    let edges = waits.iter().filter_map(|(&thread, wait)| Some((thread, holder(wait)?)));
+    let giver = |wait: &Awaited| match wait.target {
+        OnlyGiver::Lock(lock) => holders.get(&lock).copied(),
+        OnlyGiver::End(thread) => Some(thread),
+    };
+    let edges = waits.iter().filter_map(|(&thread, wait)| Some((thread, giver(wait)?)));
     edges.collect()
 }
 
@@ -162,13 +192,14 @@ pub fn lasting(deadlock: &Deadlock, seen: &FamilySnapshot) -> Option<Deadlock> {
     for (member, next) in members.iter_mut().zip(following) {
         let next = (next.pid, next.thread);
         let process = alive(seen).find(|process| process.pid == member.pid)?;
-        let is_its = |(wait, lock): &(&WaitSeen, ObjectId)| {
-            *lock == member.lock
+        let target = member.lock.map_or(OnlyGiver::End(next), OnlyGiver::Lock);
+        let is_its = |(wait, other): &(&WaitSeen, OnlyGiver)| {
+            *other == target
                 && wait.thread.is_none_or(|thread| thread == member.thread)
                 && wait.since_ms.abs_diff(member.since_ms) <= MARGIN_MS
         };
-        let for_ms = lock_waits(process).find(is_its)?.0.for_ms;
-        if held.get(&member.lock) != Some(&next) {
+        let for_ms = endless_waits(process).find(is_its)?.0.for_ms;
+        if member.lock.is_some_and(|lock| held.get(&lock) != Some(&next)) {
             return None;
         }
         member.for_ms = for_ms;
@@ -178,9 +209,9 @@ pub fn lasting(deadlock: &Deadlock, seen: &FamilySnapshot) -> Option<Deadlock> {
 
 /// The deadlocks that two looks at a family show, the one after the other.
 ///
-/// Found are circles of threads that wait for locks and reentrant locks without a timeout, as far as their threads are
-/// known ([`WaitSeen::thread`]), and have waited since before the earlier look. To take a lock again after a
-/// notification of a condition is such a wait.
+/// Found are circles of threads that wait for locks, reentrant locks and the ends of processes with one thread, without
+/// a timeout, and have waited since before the earlier look. To take a lock again after a notification of a condition
+/// is such a wait.
 pub fn deadlocks(before: &FamilySnapshot, after: &FamilySnapshot) -> Vec<Deadlock> {
     let found = lasting_circles(before, after).into_iter();
     found
@@ -208,7 +239,7 @@ fn is_asleep(seen: &FamilySnapshot, pid: u32) -> bool {
 fn lasting_circles(before: &FamilySnapshot, after: &FamilySnapshot) -> Vec<Vec<DeadlockMember>> {
     let (earlier, mut lasting) = (waits(before), waits(after));
     lasting.retain(|thread, wait| {
-        let same = earlier.get(thread).is_some_and(|other| other.lock == wait.lock);
+        let same = earlier.get(thread).is_some_and(|other| other.target == wait.target);
         same && wait.since_ms + MARGIN_MS <= before.taken_ms
     });
     let (mut held, later) = (holders(before), holders(after));
@@ -217,15 +248,15 @@ fn lasting_circles(before: &FamilySnapshot, after: &FamilySnapshot) -> Vec<Vec<D
     let made: HashMap<ObjectId, &Option<CreationSite>> = after.locks.iter().map(|lock| (lock.id, &lock.made)).collect();
     let member = |thread: Thread| {
         let wait = lasting.get(&thread)?;
-        let lock = wait.lock;
+        let lock = wait.target.lock();
         Some(DeadlockMember {
             pid: thread.0,
             name: names.get(&thread.0).copied().unwrap_or_default().to_owned(),
             thread: thread.1,
             lock,
             kind: wait.kind,
-            lock_name: after.name(lock).map(str::to_owned),
-            made: made.get(&lock).copied().cloned().flatten(),
+            lock_name: lock.and_then(|lock| after.name(lock).map(str::to_owned)),
+            made: lock.and_then(|lock| made.get(&lock).copied().cloned().flatten()),
             for_ms: wait.for_ms,
             since_ms: wait.since_ms,
         })

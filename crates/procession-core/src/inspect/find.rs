@@ -151,7 +151,7 @@ impl Inspector {
             let objects = Objects::read(&self.file, &header, &processes.awaited(), Budget::default())?;
             list(&objects, &processes, &mut snapshot);
             processes.resolve_waits(&objects);
-            processes.find_threads(self.file.inode()?);
+            processes.find_joined();
             processes.add_memory(&objects);
         }
         processes.enter(&mut snapshot);

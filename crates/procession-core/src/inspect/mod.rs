@@ -17,7 +17,6 @@ mod queues;
 mod snapshot;
 #[cfg(test)]
 mod tests;
-mod threads;
 mod trace;
 
 pub use deadlock::{deadlocks, lasting, may_be_deadlocked, self_waits, Deadlock, DeadlockMember};

@@ -291,15 +291,19 @@ impl Objects {
             Some(&(id, kind)) => (id, kind, "wait"),
             None => (id_of(cell), name(cell), operation(cell, place - cell.offset)),
         });
-        let (object, kind, operation) =
-            known.map_or((None, "", "wait"), |(id, kind, operation)| (Some(id), kind, operation));
+        let (object, kind, operation) = match known {
+            _ if wait.joins.is_some() => (None, "process", "join"),
+            Some((id, kind, operation)) => (Some(id), kind, operation),
+            None => (None, "", "wait"),
+        };
         WaitSeen {
             kind,
             object,
             operation,
             for_ms: wait.for_ms.into(),
             since_ms: wait.since_ms,
-            thread: None,
+            thread: wait.thread,
+            joined: None,
             endless: wait.endless,
         }
     }

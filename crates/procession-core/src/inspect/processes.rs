@@ -4,7 +4,6 @@ use super::error::{InspectError, Look};
 use super::file::ArenaFile;
 use super::objects::Objects;
 use super::snapshot::{EndedProcess, FamilySnapshot, HolderSeen, ProcessSeen, ProcessState, WaitSeen};
-use super::threads::{self, Asked};
 use crate::arena::seen::{FixedTable, Header};
 use crate::ids::Owner;
 use crate::liveness::seen::{is_start, table_words, Entry, EntrySeen, WaitWord, ENTRIES};
@@ -35,6 +34,17 @@ struct Known {
     waits: Vec<WaitSeen>,
     role: Option<&'static str>,
     owned_bytes: u64,
+}
+
+impl Known {
+    /// The thread that the process has besides the engine's own, if it is one that waits.
+    fn only_thread(&self) -> Option<(Owner, (u32, u32))> {
+        let own = (self.observed?.threads as usize).checked_sub(self.entry.helpers);
+        let [wait] = self.entry.waits.iter().filter(|wait| wait.endless).collect::<Vec<_>>()[..] else {
+            return None;
+        };
+        (own == Some(1)).then_some((self.entry.owner, (self.entry.pid, wait.thread?)))
+    }
 }
 
 impl Processes {
@@ -138,19 +148,13 @@ impl Processes {
         }
     }
 
-    /// Find out which thread each wait for a lock without a timeout is of.
-    pub(super) fn find_threads(&mut self, arena: u64) {
-        let table = self.table;
+    /// Find out which thread alone can end each process for whose end a thread waits.
+    pub(super) fn find_joined(&mut self) {
+        let only: HashMap<Owner, (u32, u32)> = self.known.iter().filter_map(Known::only_thread).collect();
         for known in &mut self.known {
-            let Some(observed) = known.observed else { continue };
-            let places = known.entry.waits.iter().map(|wait| table.wrapping_add(wait.distance));
-            let mut asked: Vec<Asked<'_>> = known.waits.iter_mut().zip(places).collect();
-            let process = threads::Process {
-                pid: known.entry.pid,
-                threads: observed.threads,
-                helpers: known.entry.helpers,
-            };
-            threads::find(&process, arena, &mut asked);
+            for (wait, word) in known.waits.iter_mut().zip(&known.entry.waits) {
+                wait.joined = word.joins.and_then(|owner| only.get(&owner).copied());
+            }
         }
     }
 

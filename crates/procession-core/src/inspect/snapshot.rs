@@ -113,9 +113,10 @@ pub struct WaitSeen {
     pub for_ms: u64,
     /// When it began, in milliseconds of the system's monotonic clock. Exact to about 10.
     pub since_ms: u64,
-    /// The kernel's identifier of the thread that waits. Found only for waits for locks without a timeout, and only as
-    /// far as the kernel shows it. If several threads of a process wait for one lock, theirs may be interchanged.
+    /// The kernel's identifier of the thread that waits.
     pub thread: Option<u32>,
+    /// Of a wait for the end of a process that has one thread besides the engine's own: pid and thread.
+    pub joined: Option<(u32, u32)>,
     /// Whether it has no timeout, in a thread of the program's own.
     pub endless: bool,
 }

@@ -1,6 +1,6 @@
 //! What an observer of another family reads of its process table, given copies of its entries.
 
-use super::entry::{ProcessEntry, Stage};
+use super::entry::{ProcessEntry, Stage, Wait};
 use super::members::MemberState;
 use super::table::{Word, GROUP};
 use crate::arena::seen::{AnyBits, Header};
@@ -24,6 +24,10 @@ pub(crate) struct WaitWord {
     pub since_ms: u64,
     /// Whether it has no deadline.
     pub endless: bool,
+    /// The kernel's identifier of the thread, if that is known.
+    pub thread: Option<u32>,
+    /// The process whose end it waits for, if it does.
+    pub joins: Option<Owner>,
 }
 
 /// An entry of the process table, decoded.
@@ -57,8 +61,10 @@ pub(crate) fn table_words(header: &Header) -> (u64, Option<Owner>) {
 /// Number of entries that share a word of hints, which lies in the first of them.
 pub(crate) const ENTRIES: usize = GROUP;
 
-/// How many waits an entry has room for. Further ones are not announced.
-pub(crate) const MOST_WAITS: usize = super::entry::WAITS;
+/// The kernel's identifier in a thread's name in lock words, of which it has the lower bits.
+fn thread_number(thread: u32) -> Option<u32> {
+    Some(thread & ((1 << 22) - 1)).filter(|&number| number != 0)
+}
 
 /// Whether this start time is the one whose low bits are `low`. Zero matches any: the process could not read its own.
 pub(crate) fn is_start(low: u64, start: u64) -> bool {
@@ -101,6 +107,10 @@ impl ProcessEntry {
                 for_ms,
                 since_ms: now.saturating_sub(for_ms.into()),
                 endless: wait.endless.load(Relaxed) != 0,
+                thread: thread_number(wait.thread.load(Relaxed)),
+                joins: (wait.endless.load(Relaxed) == Wait::FOR_PROCESS)
+                    .then(|| Owner::from_bits(wait.object.load(Relaxed) as u32))
+                    .flatten(),
             })
         });
         (life.generation() != 0).then(|| EntrySeen {

@@ -149,6 +149,7 @@ impl LockingModel {
                     for_ms: self.now - since_ms,
                     since_ms,
                     thread: Some(tid_of(number)),
+                    joined: None,
                     endless: wait.endless,
                 }
             });
@@ -255,7 +256,7 @@ proptest! {
         let mut threads: Vec<_> = members.iter().map(|one| (one.pid, one.thread)).collect();
         prop_assert_eq!(threads[0], *expected.iter().min().unwrap());
         for (one, next) in members.iter().zip(members.iter().cycle().skip(1)) {
-            let holder = model.holder[(0..locks + size).find(|&lock| id_of(lock) == one.lock).unwrap()].unwrap();
+            let holder = model.holder[(0..locks + size).find(|&lock| Some(id_of(lock)) == one.lock).unwrap()].unwrap();
             prop_assert_eq!(tid_of(holder), next.thread);
         }
         threads.sort_unstable();
@@ -382,18 +383,28 @@ fn a_stopped_process_may_have_got_the_lock_for_which_it_seems_to_wait() {
 }
 
 #[test]
-fn of_several_waits_for_a_lock_the_shortest_counts() {
-    let (mut before, mut after) = pair();
-    for seen in [&mut before, &mut after] {
-        let mut second = seen.processes[0].waits[0].clone();
-        second.thread = Some(77);
-        seen.processes[0].waits.push(second);
-    }
-    assert_eq!(deadlocks(&before, &after).len(), 1);
-    // The threads of the two waits may be interchanged: it may be the member that began to wait just now.
-    let wait = &mut after.processes[0].waits[1];
-    (wait.since_ms, wait.for_ms) = (before.taken_ms - 5, 5);
-    assert_eq!(deadlocks(&before, &after), []);
+fn a_wait_for_the_end_of_a_process_may_be_part_of_a_deadlock() {
+    let joins = |thread| {
+        let (mut before, mut after) = pair();
+        for seen in [&mut before, &mut after] {
+            let wait = &mut seen.processes[0].waits[0];
+            (wait.kind, wait.operation, wait.object) = ("process", "join", None);
+            wait.joined = thread;
+        }
+        (before, after)
+    };
+    let (before, _) = pair();
+    let other = before.processes[1].pid;
+    let thread = before.processes[1].waits[0].thread.unwrap();
+    let (before, after) = joins(Some((other, thread)));
+    let found = deadlocks(&before, &after).remove(0);
+    let kinds: Vec<_> = found.members.iter().map(|one| (one.kind, one.lock.is_some())).collect();
+    assert!(kinds.contains(&("process", false)) && kinds.len() == 2, "{kinds:?}");
+    assert!(may_be_deadlocked(&before, &[]));
+    assert_eq!(lasting(&found, &after).as_ref(), Some(&found));
+    let (before, after) = joins(None);
+    assert_eq!(deadlocks(&before, &after), [], "a process with several threads");
+    assert_eq!(lasting(&found, &after), None);
 }
 
 #[test]
