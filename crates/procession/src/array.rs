@@ -74,6 +74,12 @@ impl<T: Plain> Array<T> {
     }
 
     /// Create an array of `len` zeroes.
+    ///
+    /// ```
+    /// let counts = procession::Array::<u32>::zeroed(3)?;
+    /// assert_eq!((counts.len(), counts.is_empty(), counts.to_vec()?), (3, false, vec![0, 0, 0]));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     #[track_caller]
     pub fn zeroed(len: usize) -> Result<Self> {
         let lock = Lock::new();
@@ -121,6 +127,16 @@ impl<T: Plain> Array<T> {
     }
 
     /// Take the lock, waiting no longer than `timeout`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let counts = procession::Array::<u32>::zeroed(3)?;
+    /// let held = counts.lock()?;
+    /// assert!(counts.lock_timeout(Duration::from_millis(1)).is_err());
+    /// # drop(held);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn lock_timeout(&self, timeout: Duration) -> LockResult<ArrayGuard<'_, T>> {
         self.guarded(self.lock.lock_timeout(timeout))
     }

@@ -250,6 +250,17 @@ impl<T: Serialize> Sender<T> {
     }
 
     /// Send a value, waiting no longer than `timeout` for room. [`SendError::Timeout`] if the channel is full then.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use procession::SendError;
+    ///
+    /// let (to, _from) = procession::bounded(1)?;
+    /// to.send(&1)?;
+    /// let late = to.send_timeout(&2, Duration::from_millis(1));
+    /// assert!(matches!(late, Err(SendError::Timeout)));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn send_timeout(&self, value: &T, timeout: Duration) -> Result<(), SendError> {
         self.send_until(value, Deadline::after(timeout))
     }
@@ -292,6 +303,16 @@ impl<T: DeserializeOwned> Receiver<T> {
     }
 
     /// Receive the oldest value if there is one. [`RecvError::Empty`] if there is none.
+    ///
+    /// ```
+    /// use procession::RecvError;
+    ///
+    /// let (to, from) = procession::channel::<u8>()?;
+    /// assert!(matches!(from.try_recv(), Err(RecvError::Empty)));
+    /// drop(to);
+    /// assert!(matches!(from.try_recv(), Err(RecvError::Disconnected)));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn try_recv(&self) -> Result<T, RecvError> {
         self.recv_until(Deadline::Now)
     }
@@ -362,6 +383,14 @@ macro_rules! sides {
             }
 
             /// The capacity; `None` if the channel is not bounded.
+            ///
+            /// ```
+            /// let (to, from) = procession::bounded::<u8>(3)?;
+            /// to.send(&1)?;
+            /// assert_eq!((to.capacity(), from.len()?, from.is_empty()?), (Some(3), 1, false));
+            /// assert_eq!(procession::channel::<u8>()?.0.capacity(), None);
+            /// # Ok::<(), procession::Error>(())
+            /// ```
             pub fn capacity(&self) -> Option<u64> {
                 Some(self.0.queue.maxsize()).filter(|&size| size > 0)
             }

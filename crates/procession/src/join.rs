@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use serde::de::DeserializeOwned;
 use std::fmt;
 use std::marker::PhantomData;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -57,6 +57,14 @@ impl<R> JoinHandle<R> {
     }
 
     /// The process's name.
+    ///
+    /// ```
+    /// let child = procession::Builder::new().name("adder").spawn(|n: u32| n + 1, 1)?;
+    /// assert_eq!((child.name(), child.is_daemon()), ("adder", false));
+    /// assert!(child.pid() > 0);
+    /// # child.join()?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn name(&self) -> &str {
         self.running.identity.name()
     }
@@ -71,12 +79,32 @@ impl<R> JoinHandle<R> {
         matches!(self.running.child.try_wait(), Ok(Some(_)))
     }
 
-    /// A descriptor that polls readable once the process has ended.
+    /// A descriptor that polls readable once the process has ended: for loops of the program's own.
+    ///
+    /// ```
+    /// use rustix::event::{poll, PollFd, PollFlags};
+    ///
+    /// let child = procession::spawn(|n: u32| n + 1, 1)?;
+    /// let sentinel = child.sentinel(); // `AsFd` of the handle is the same
+    /// let mut fds = [PollFd::new(&sentinel, PollFlags::IN)]; // beside others, in a loop of the program's own
+    /// poll(&mut fds, None).unwrap();
+    /// assert!(child.is_finished());
+    /// # child.join()?;
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn sentinel(&self) -> BorrowedFd<'_> {
         self.running.child.sentinel()
     }
 
     /// Interrupt the process with SIGINT, as Ctrl-C does. Nothing happens if it has ended.
+    ///
+    /// ```
+    /// let child = procession::spawn(|()| loop { std::thread::park() }, ())?;
+    /// child.interrupt()?;
+    /// let end: Result<(), procession::JoinError> = child.join();
+    /// assert_eq!(end.unwrap_err().signal(), Some(2));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn interrupt(&self) -> Result<()> {
         self.running.child.signal(libc::SIGINT).ours()
     }
@@ -92,6 +120,17 @@ impl<R> JoinHandle<R> {
     }
 
     /// Wait at most `timeout` for the process to end. Returns whether it has ended.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let child = procession::spawn(|()| loop { std::thread::park() }, ())?;
+    /// assert!(!child.wait(Duration::from_millis(1))?);
+    /// child.kill()?;
+    /// assert!(child.wait(Duration::from_secs(60))?);
+    /// # let _: Result<(), _> = child.join();
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn wait(&self, timeout: Duration) -> Result<bool> {
         let deadline = Deadline::after(timeout);
         Ok(wait(|| self.running.child.wait(deadline)).ours()?.is_some())
@@ -112,6 +151,13 @@ impl JoinHandle<()> {
             }),
             Err(error) => Err(lost(Error::engine(error))),
         }
+    }
+}
+
+impl<R> AsFd for JoinHandle<R> {
+    /// The descriptor of [`sentinel`](Self::sentinel).
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.sentinel()
     }
 }
 
@@ -223,6 +269,17 @@ pub fn wait_any<R>(handles: &[JoinHandle<R>]) -> Result<usize> {
 }
 
 /// As [`wait_any`], but wait at most `timeout`. `None`: all of them still run.
+///
+/// ```
+/// use std::time::Duration;
+///
+/// let child = procession::spawn(|()| loop { std::thread::park() }, ())?;
+/// let children: [procession::JoinHandle<()>; 1] = [child];
+/// assert_eq!(procession::wait_any_timeout(&children, Duration::from_millis(1))?, None);
+/// children[0].kill()?;
+/// assert_eq!(procession::wait_any_timeout(&children, Duration::from_secs(60))?, Some(0));
+/// # Ok::<(), procession::Error>(())
+/// ```
 pub fn wait_any_timeout<R>(handles: &[JoinHandle<R>], timeout: Duration) -> Result<Option<usize>> {
     if handles.is_empty() {
         return Err(Error::Invalid("no process to wait for"));

@@ -41,6 +41,9 @@
 //! `send_async`, [`Event`] `wait_async`, and [`Mutex`], [`Array`] and [`Lock`] have `lock_async`; [`JoinHandle`],
 //! [`AsyncResult`] and [`MapResult`] can be awaited, as in `child.await`.
 //!
+//! `tracing` (off by default; adds the crate tracing-core): [`forward_logs`] hands events of children to the parent's
+//! subscriber.
+//!
 //! # Why safe code cannot break it
 //!
 //! Other processes write to the memory that a program shares through this crate. These rules make that sound:
@@ -116,7 +119,7 @@
 //! # Ok::<(), procession::Error>(())
 //! ```
 
-#![warn(clippy::print_stdout)]
+#![warn(clippy::print_stdout, missing_docs)]
 
 /// The program in the README.
 #[cfg(doctest)]

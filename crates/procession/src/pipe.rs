@@ -79,6 +79,14 @@ impl<T> Pipe<T> {
     }
 
     /// Duplicate the descriptor of this end.
+    ///
+    /// ```
+    /// let (ours, theirs) = procession::pipe()?;
+    /// let copy = ours.try_clone()?; // for another thread
+    /// std::thread::spawn(move || copy.send(&1)).join().unwrap()?;
+    /// assert_eq!(theirs.recv()?, Some(1));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn try_clone(&self) -> Result<Self> {
         let copy = self.as_fd().try_clone_to_owned();
         let copy = copy.map_err(dup_failed)?;
@@ -96,6 +104,16 @@ impl<T> Pipe<T> {
     }
 
     /// Whether there is a message or the end of file to receive, waiting at most `timeout`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let (ours, theirs) = procession::pipe::<u8>()?;
+    /// assert!(!theirs.poll(Duration::from_millis(1))?);
+    /// ours.send(&1)?;
+    /// assert!(theirs.poll(Duration::from_secs(60))?);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn poll(&self, timeout: Duration) -> Result<bool> {
         self.inner.poll(Deadline::after(timeout)).ours()
     }

@@ -46,6 +46,15 @@ impl Process {
     }
 
     /// Whether the process is daemonic: it ends with its parent.
+    ///
+    /// ```
+    /// fn is_daemon((): ()) -> bool {
+    ///     procession::current().is_daemon()
+    /// }
+    /// assert!(procession::Builder::new().daemon(true).spawn(is_daemon, ())?.join()?);
+    /// assert!(!procession::current().is_daemon());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn is_daemon(&self) -> bool {
         self.daemon
     }
@@ -160,6 +169,12 @@ pub fn parent() -> Option<&'static Process> {
 
 /// The number of processes that can run at once, as [`std::thread::available_parallelism`] estimates it, or 1 if it
 /// cannot.
+///
+/// ```
+/// let pool = procession::Pool::new(procession::cpu_count())?;
+/// # drop(pool);
+/// # Ok::<(), procession::Error>(())
+/// ```
 pub fn cpu_count() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -110,6 +110,14 @@ impl<T> Queue<T> {
     }
 
     /// Create a queue for at most `capacity` items; `put` waits while it is full.
+    ///
+    /// ```
+    /// let queue = procession::Queue::bounded(1)?;
+    /// queue.put(&'a')?;
+    /// assert!(queue.is_full()? && queue.len()? == 1);
+    /// assert!(matches!(queue.try_put(&'b'), Err(procession::Error::TimedOut)));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     #[track_caller]
     pub fn bounded(capacity: u64) -> Result<Self> {
         if capacity == 0 {
@@ -152,6 +160,22 @@ impl<T> Queue<T> {
     }
 
     /// Wait until `task_done` has been called for every item that was put.
+    ///
+    /// ```
+    /// use procession::Queue;
+    ///
+    /// fn work(jobs: Queue<u32>) {
+    ///     while let Ok(job) = jobs.get() {
+    ///         println!("doing {job}");
+    ///         jobs.task_done().unwrap();
+    ///     }
+    /// }
+    /// let jobs = Queue::new()?;
+    /// procession::Builder::new().daemon(true).spawn(work, jobs.clone())?;
+    /// jobs.put_many(&[1, 2, 3])?;
+    /// jobs.join()?; // all three are done
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn join(&self) -> Result<()> {
         uninterrupted(|| self.inner.join(Deadline::Never))
     }
@@ -169,6 +193,15 @@ impl<T: Serialize> Queue<T> {
     }
 
     /// Put an item, waiting no longer than `timeout`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let queue = procession::Queue::bounded(1)?;
+    /// queue.put(&1)?;
+    /// assert!(queue.put_timeout(&2, Duration::from_millis(1)).is_err());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn put_timeout(&self, item: &T, timeout: Duration) -> Result<()> {
         self.put_until(item, Deadline::after(timeout))
     }
@@ -193,6 +226,12 @@ impl<T: Serialize> Queue<T> {
     }
 
     /// Put the first of these items, as many as there is room for, and return their number.
+    ///
+    /// ```
+    /// let queue = procession::Queue::bounded(2)?;
+    /// assert_eq!(queue.try_put_many(&[1, 2, 3])?, 2);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn try_put_many<'a>(&self, items: impl IntoIterator<Item = &'a T>) -> Result<usize>
     where
         T: 'a,
@@ -201,6 +240,14 @@ impl<T: Serialize> Queue<T> {
     }
 
     /// Put all items, in order, waiting no longer than `timeout` in all. Returns the number of those that were put.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let queue = procession::Queue::bounded(2)?;
+    /// assert_eq!(queue.put_many_timeout(&[1, 2, 3], Duration::from_millis(1))?, 2);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn put_many_timeout<'a>(&self, items: impl IntoIterator<Item = &'a T>, timeout: Duration) -> Result<usize>
     where
         T: 'a,
@@ -233,11 +280,27 @@ impl<T: DeserializeOwned> Queue<T> {
     }
 
     /// Take the oldest item, waiting no longer than `timeout`. [`Error::TimedOut`] if there was none.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let queue = procession::Queue::<u8>::new()?;
+    /// let got = queue.get_timeout(Duration::from_millis(1));
+    /// assert!(matches!(got, Err(procession::Error::TimedOut)));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn get_timeout(&self, timeout: Duration) -> Result<T> {
         self.get_until(Deadline::after(timeout))
     }
 
     /// Take the oldest item if there is one.
+    ///
+    /// ```
+    /// let queue = procession::Queue::new()?;
+    /// queue.put(&1)?;
+    /// assert_eq!((queue.try_get()?, queue.try_get()?), (Some(1), None));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn try_get(&self) -> Result<Option<T>> {
         match self.inner.get(Deadline::Now) {
             Ok(incoming) => wire::unpack(&incoming).map(Some),
@@ -254,11 +317,29 @@ impl<T: DeserializeOwned> Queue<T> {
     }
 
     /// As [`get_many`](Self::get_many), but waits no longer than `timeout`. [`Error::TimedOut`] if there was no item.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let queue = procession::Queue::<u8>::new()?;
+    /// assert!(queue.get_many_timeout(10, Duration::from_millis(1)).is_err());
+    /// queue.put(&1)?;
+    /// assert_eq!(queue.get_many_timeout(10, Duration::from_millis(1))?, [1]);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn get_many_timeout(&self, max: usize, timeout: Duration) -> Result<Vec<T>> {
         self.get_many_until(max, Deadline::after(timeout))
     }
 
     /// As [`get_many`](Self::get_many), but does not wait: without an item, returns an empty vector.
+    ///
+    /// ```
+    /// let queue = procession::Queue::new()?;
+    /// queue.put_many(&[1, 2])?;
+    /// assert_eq!(queue.try_get_many(10)?, [1, 2]);
+    /// assert!(queue.try_get_many(10)?.is_empty());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn try_get_many(&self, max: usize) -> Result<Vec<T>> {
         match self.get_many_until(max, Deadline::Now) {
             Err(Error::TimedOut) => Ok(Vec::new()),

@@ -87,6 +87,13 @@ impl Builder {
 
     /// Set whether the process ends within a second when its parent dies, even if it is busy, as daemonic processes do.
     /// A parent that exits still waits for it.
+    ///
+    /// ```
+    /// let child = procession::Builder::new().die_with_parent(true).spawn(|n: u32| n + 1, 1)?;
+    /// assert!(!child.is_daemon()); // it may have children
+    /// assert_eq!(child.join()?, 2);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn die_with_parent(mut self, die: bool) -> Self {
         self.die_with_parent = die;
         self
@@ -147,6 +154,19 @@ impl Builder {
     }
 
     /// Let [`StartMethod::Fork`] copy this process although it has other threads.
+    ///
+    /// ```
+    /// use procession::{Builder, StartMethod};
+    ///
+    /// let (to, from) = std::sync::mpsc::channel::<()>();
+    /// let thread = std::thread::spawn(move || from.recv().is_err());
+    /// // SAFETY: the function uses nothing that the other thread may be changing.
+    /// let builder = unsafe { Builder::new().start_method(StartMethod::Fork).fork_beside_threads() };
+    /// assert_eq!(builder.spawn(|n: u32| n + 1, 1)?.join()?, 2);
+    /// drop(to);
+    /// assert!(thread.join().unwrap());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     ///
     /// # Safety
     /// Only the calling thread exists in the child. What the child runs, including the function and every destructor,

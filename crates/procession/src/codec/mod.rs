@@ -131,6 +131,34 @@ pub fn unpack<T: DeserializeOwned>(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<T>
 
 /// A duplicate of the message's descriptor with this number; `None` if there is none. Call it while deserializing its
 /// owner, which serde may try several times, once for each variant of an enum without a tag.
+///
+/// ```
+/// use procession::codec;
+/// use serde::{Deserialize, Deserializer, Serialize, Serializer};
+/// use std::os::fd::{AsFd, OwnedFd};
+///
+/// /// A file that travels as an argument.
+/// struct File(OwnedFd);
+///
+/// impl Serialize for File {
+///     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+///         let number = codec::fd(self.0.as_fd()).map_err(serde::ser::Error::custom)?;
+///         number.ok_or_else(|| serde::ser::Error::custom("a file is sent as an argument"))?.serialize(to)
+///     }
+/// }
+/// impl<'de> Deserialize<'de> for File {
+///     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+///         let fd = codec::take_fd(u32::deserialize(from)?).map_err(serde::de::Error::custom)?;
+///         fd.map(File).ok_or_else(|| serde::de::Error::custom("the message has no such file"))
+///     }
+/// }
+/// fn size(file: File) -> u64 {
+///     std::fs::File::from(file.0).metadata().unwrap().len()
+/// }
+/// let file = std::fs::File::open("/proc/self/exe").unwrap();
+/// assert!(procession::spawn(size, File(file.into()))?.join()? > 0);
+/// # Ok::<(), procession::Error>(())
+/// ```
 pub fn take_fd(number: u32) -> std::io::Result<Option<OwnedFd>> {
     UNPACKING.with_borrow(|all| {
         let fd = all.last().and_then(|fds| fds.get(number as usize));

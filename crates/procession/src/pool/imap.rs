@@ -67,6 +67,14 @@ impl<I, R> Drop for Imap<I, R> {
 impl<I, R> Imap<I, R> {
     /// Cancel the rest, as [`MapResult::cancel`](crate::MapResult::cancel) does. Items that are not done fail with [`Error::Cancelled`]; the
     /// iterator consumes no more items. Returns false if all that were begun are done.
+    ///
+    /// ```
+    /// let pool = procession::Pool::new(2)?;
+    /// let mut results = pool.imap(|n: u64| n * n, 0..)?;
+    /// assert_eq!(results.next().unwrap()?, 0);
+    /// results.cancel(); // of an endless number, the rest
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn cancel(&mut self) -> bool {
         self.items = None;
         self.job.cancel() != Withdrawn::default()

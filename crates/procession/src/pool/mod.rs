@@ -2,11 +2,13 @@
 
 mod imap;
 mod results;
+mod stats;
 mod worker;
 mod workers;
 
 pub use imap::Imap;
 pub use results::{AsyncResult, MapResult};
+pub use stats::{PoolStats, WorkerStats};
 
 use crate::error::Ours;
 use crate::label::label;
@@ -41,44 +43,6 @@ pub struct Pool {
     options: JobOptions,
 }
 
-/// Statistics of a pool: see [`Pool::stats`].
-///
-/// ```
-/// let pool = procession::Pool::new(1)?;
-/// assert_eq!(pool.apply(|n: u32| n + 1, 1)?, 2);
-/// let stats = pool.stats();
-/// assert_eq!((stats.done, stats.workers[0].tasks), (1, 1));
-/// # Ok::<(), procession::Error>(())
-/// ```
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct PoolStats {
-    /// Tasks that have completed, successfully or not. A task is one item, or several of a [`map`](Pool::map).
-    pub done: u64,
-    /// Tasks that wait for a worker.
-    pub queued: u64,
-    /// Tasks that are running.
-    pub running: u64,
-    /// The workers.
-    pub workers: Vec<WorkerStats>,
-}
-
-/// Statistics of a worker.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct WorkerStats {
-    /// The worker's process ID.
-    pub pid: i32,
-    /// Whether it is running a task.
-    pub running: bool,
-    /// Tasks completed.
-    pub tasks: u32,
-    /// Time spent on tasks.
-    pub busy: Duration,
-    /// Time between tasks.
-    pub idle: Duration,
-}
-
 impl Pool {
     /// Create a pool of `size` workers, at least one.
     #[track_caller]
@@ -88,6 +52,15 @@ impl Pool {
 
     /// Create a pool. `builder` starts the workers: its start method applies, and its name becomes the prefix of
     /// theirs, and what the `procession` command calls the pool.
+    ///
+    /// ```
+    /// use procession::{Builder, Pool, StartMethod};
+    ///
+    /// let pool = Pool::with(2, Builder::new().name("Squarer").start_method(StartMethod::Spawn))?;
+    /// let name = pool.apply(|()| procession::current().name().to_owned(), ())?;
+    /// assert!(name.starts_with("Squarer-"));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     #[track_caller]
     pub fn with(size: usize, builder: Builder) -> Result<Self> {
         let start = |builder: Builder, pool, worker_index| builder.spawn(worker::work, (pool, worker_index));
@@ -175,6 +148,21 @@ impl Pool {
 
     /// Set how often each item submitted from now on is retried after the death of its worker, before it fails with
     /// [`Error::WorkerDied`].
+    ///
+    /// ```
+    /// use std::sync::atomic::Ordering::SeqCst;
+    /// use procession::sync::atomic::AtomicU32;
+    ///
+    /// fn fail_once(calls: AtomicU32) -> u32 {
+    ///     if calls.fetch_add(1, SeqCst) == 0 {
+    ///         std::process::abort();
+    ///     }
+    ///     calls.load(SeqCst)
+    /// }
+    /// let pool = procession::Pool::new(1)?.retries(1);
+    /// assert_eq!(pool.apply(fail_once, AtomicU32::new(0)?)?, 2);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     #[must_use]
     pub fn retries(mut self, times: u32) -> Self {
         self.options.tasks.retries = times;
@@ -182,6 +170,13 @@ impl Pool {
     }
 
     /// Change the number of workers. Excess workers leave after their task, idle ones first.
+    ///
+    /// ```
+    /// let pool = procession::Pool::new(1)?;
+    /// pool.resize(3)?;
+    /// assert_eq!(pool.stats().workers.len(), 3);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn resize(&self, size: usize) -> Result<()> {
         if size == 0 {
             return Err(Error::Invalid("number of processes must be at least 1"));
@@ -267,6 +262,14 @@ impl Pool {
     }
 
     /// Call `f(argument)` in a worker; the result is fetched later.
+    ///
+    /// ```
+    /// let pool = procession::Pool::new(1)?;
+    /// let pending = pool.apply_async(|n: u64| n * n, 7)?;
+    /// // something else meanwhile
+    /// assert_eq!(pending.get()?, 49);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn apply_async<A, R>(&self, f: fn(A) -> R, argument: A) -> Result<AsyncResult<R>>
     where
         A: Portable,
@@ -288,6 +291,13 @@ impl Pool {
     }
 
     /// Like [`map`](Self::map), but the results are fetched later. All items are consumed before it returns.
+    ///
+    /// ```
+    /// let pool = procession::Pool::new(2)?;
+    /// let pending = pool.map_async(|n: u64| n * n, 0..3)?;
+    /// assert_eq!(pending.get()?, [0, 1, 4]);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn map_async<A, R>(&self, f: fn(A) -> R, items: impl IntoIterator<Item = A>) -> Result<MapResult<R>>
     where
         A: Portable,
@@ -348,6 +358,13 @@ impl Pool {
     /// items may be endless: they are consumed as results are requested, a bounded number ahead, and no more large ones
     /// than keep the workers busy. Items that take no more than some microseconds travel together; a panic fails its
     /// own item, the death of a worker all that travelled with it.
+    ///
+    /// ```
+    /// let pool = procession::Pool::new(2)?;
+    /// let squares = pool.imap(|n: u64| n * n, 0..)?; // of all numbers, as they are taken
+    /// assert_eq!(squares.take(3).collect::<procession::Result<Vec<_>>>()?, [0, 1, 4]);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn imap<A, R, I>(&self, f: fn(A) -> R, items: I) -> Result<Imap<I::IntoIter, R>>
     where
         A: Portable,
@@ -366,6 +383,15 @@ impl Pool {
     }
 
     /// Stop the workers at once. Unfinished tasks fail with [`Error::Terminated`].
+    ///
+    /// ```
+    /// let pool = procession::Pool::new(1)?;
+    /// let hangs = pool.apply_async(|()| loop { std::thread::park() }, ())?;
+    /// pool.terminate();
+    /// let end: procession::Result<()> = hangs.get();
+    /// assert!(matches!(end, Err(procession::Error::Terminated)));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn terminate(&self) {
         let mut set = self.workers.lock();
         if std::mem::replace(&mut set.terminated, true) {
@@ -378,6 +404,16 @@ impl Pool {
     }
 
     /// Wait for the workers to exit. Call [`close`](Self::close) or [`terminate`](Self::terminate) first.
+    ///
+    /// ```
+    /// let pool = procession::Pool::new(2)?;
+    /// let pending = pool.map_async(|n: u64| n * n, 0..3)?;
+    /// pool.close(); // no more calls
+    /// pool.join()?; // all are done, and the workers have ended
+    /// assert!(pending.is_ready());
+    /// assert!(pool.apply(|n: u64| n, 1).is_err());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn join(&self) -> Result<()> {
         let set = self.workers.lock();
         if !set.closed && !set.terminated {

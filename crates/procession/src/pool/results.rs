@@ -161,6 +161,14 @@ impl<R> MapResult<R> {
     }
 
     /// Let the tasks go on without a taker of their results.
+    ///
+    /// ```
+    /// let (pool, (to, from)) = (procession::Pool::new(1)?, procession::channel()?);
+    /// let send = |to: procession::Sender<u8>| to.send(&1).unwrap();
+    /// pool.map_async(send, [to.clone(), to])?.detach(); // dropped, it would be cancelled
+    /// assert_eq!((from.recv()?, from.recv()?), (1, 1));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn detach(mut self) {
         self.detached = true;
     }
@@ -177,6 +185,20 @@ impl<R> MapResult<R> {
     }
 
     /// Wait at most `timeout`. Returns whether all items are done.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let pool = procession::Pool::new(1)?;
+    /// let pending = pool.map_async(|n: u64| n * n, 0..3)?;
+    /// while !pending.wait_timeout(Duration::from_millis(10)) {
+    ///     println!("not yet");
+    /// }
+    /// pending.wait();
+    /// assert!(pending.is_ready());
+    /// assert_eq!(pending.get_timeout(Duration::from_secs(60))?, [0, 1, 4]);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         let deadline = Deadline::after(timeout);
         uninterrupted(|| self.job.wait(deadline)).is_ok()
@@ -184,6 +206,16 @@ impl<R> MapResult<R> {
 
     /// Cancel the rest: tasks that have not begun are withdrawn, and the workers of running tasks are stopped and
     /// replaced. Cancelled items fail with [`Error::Cancelled`]. Returns false if all items were done.
+    ///
+    /// ```
+    /// let pool = procession::Pool::new(1)?;
+    /// let hangs = pool.map_async(|(): ()| loop { std::thread::park() }, [(), ()])?;
+    /// assert!(hangs.cancel());
+    /// let end: procession::Result<Vec<()>> = hangs.get();
+    /// assert!(matches!(end, Err(procession::Error::Cancelled)));
+    /// assert_eq!(pool.apply(|n: u32| n + 1, 1)?, 2); // by another worker
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn cancel(&self) -> bool {
         self.job.cancel() != Withdrawn::default()
     }
@@ -265,6 +297,13 @@ impl<R> AsyncResult<R> {
     }
 
     /// Let the call go on without a taker of its result.
+    ///
+    /// ```
+    /// let (pool, (to, from)) = (procession::Pool::new(1)?, procession::channel()?);
+    /// pool.apply_async(|to: procession::Sender<u8>| to.send(&1).unwrap(), to)?.detach(); // dropped, it would be cancelled
+    /// assert_eq!(from.recv()?, 1);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn detach(self) {
         self.0.detach();
     }
@@ -280,12 +319,36 @@ impl<R> AsyncResult<R> {
     }
 
     /// Wait at most `timeout`. Returns whether the call has completed.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let pool = procession::Pool::new(1)?;
+    /// let pending = pool.apply_async(|n: u64| n * n, 3)?;
+    /// while !pending.wait_timeout(Duration::from_millis(10)) {
+    ///     println!("not yet");
+    /// }
+    /// pending.wait();
+    /// assert!(pending.is_ready());
+    /// assert_eq!(pending.get_timeout(Duration::from_secs(60))?, 9);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
         self.0.wait_timeout(timeout)
     }
 
     /// Withdraw the task, or stop the worker that runs it; the result is then [`Error::Cancelled`]. Returns false if
     /// the task was done.
+    ///
+    /// ```
+    /// let pool = procession::Pool::new(1)?;
+    /// let hangs = pool.apply_async(|()| loop { std::thread::park() }, ())?;
+    /// assert!(hangs.cancel());
+    /// let end: procession::Result<()> = hangs.get();
+    /// assert!(matches!(end, Err(procession::Error::Cancelled)));
+    /// assert_eq!(pool.apply(|n: u32| n + 1, 1)?, 2); // by another worker
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn cancel(&self) -> bool {
         self.0.cancel()
     }

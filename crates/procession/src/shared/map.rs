@@ -167,6 +167,14 @@ impl<K: Portable, V: Portable> SharedMap<K, V> {
     }
 
     /// Remove a key. Returns its value.
+    ///
+    /// ```
+    /// let ages = procession::SharedMap::<String, u8>::new()?;
+    /// ages.insert(&"Ada".to_owned(), &36)?;
+    /// assert_eq!(ages.remove("Ada")?, Some(36));
+    /// assert!(!ages.contains_key("Ada")?);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn remove<Q>(&self, key: &Q) -> Result<Option<V>>
     where
         K: Borrow<Q>,
@@ -245,6 +253,14 @@ impl<K: Portable, V: Portable> SharedMap<K, V> {
     }
 
     /// Remove all entries, in one step.
+    ///
+    /// ```
+    /// let ages = procession::SharedMap::<String, u8>::new()?;
+    /// ages.insert(&"Ada".to_owned(), &36)?;
+    /// ages.clear()?;
+    /// assert!(ages.is_empty()?);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn clear(&self) -> Result<()> {
         self.inner.clear().ours()
     }

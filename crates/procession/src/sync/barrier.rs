@@ -37,6 +37,13 @@ impl BarrierWaitResult {
     }
 
     /// The order of arrival, from 0.
+    ///
+    /// ```
+    /// let alone = procession::Barrier::new(1)?;
+    /// let result = alone.wait()?;
+    /// assert_eq!((result.index(), result.is_leader()), (0, true));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn index(&self) -> usize {
         self.index
     }
@@ -77,11 +84,29 @@ impl Barrier {
     }
 
     /// Like [`wait`](Self::wait), but no longer than `timeout`, after which the barrier is broken for every party.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let two = procession::Barrier::new(2)?;
+    /// assert!(two.wait_timeout(Duration::from_millis(1)).is_err());
+    /// assert!(two.is_broken());
+    /// two.reset()?;
+    /// assert!(!two.is_broken());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn wait_timeout(&self, timeout: Duration) -> Result<BarrierWaitResult> {
         self.wait_until(Deadline::after(timeout))
     }
 
     /// Break the barrier: present and future waits fail with [`Error::BrokenBarrier`], until it is reset.
+    ///
+    /// ```
+    /// let two = procession::Barrier::new(2)?;
+    /// two.abort()?;
+    /// assert!(matches!(two.wait(), Err(procession::Error::BrokenBarrier(_))));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn abort(&self) -> Result<()> {
         crate::uninterrupted::uninterrupted(|| self.inner.abort())
     }

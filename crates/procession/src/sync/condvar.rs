@@ -86,18 +86,60 @@ impl Condvar {
 
     /// Like [`wait`](Self::wait), but no longer than `timeout`: then [`Error::TimedOut`](crate::Error::TimedOut), with the
     /// lock held again.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let (value, changed) = (procession::Mutex::new(1)?, procession::Condvar::new()?);
+    /// let mut guard = value.lock()?;
+    /// let waited = changed.wait_timeout(&mut guard, Duration::from_millis(1));
+    /// assert!(matches!(waited, Err(procession::Error::TimedOut)));
+    /// *guard = 2; // the lock is held
+    /// # drop(guard);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn wait_timeout(&self, guard: &mut impl Held, timeout: Duration) -> Result<()> {
         self.wait_until(guard, Deadline::after(timeout))
     }
 
     /// Notify the waiter that waits longest. Call it with the lock held. Fails, without having notified any, if this
     /// process has no address space left to see all waiters.
+    ///
+    /// ```
+    /// let (value, changed) = (procession::Mutex::new(0)?, procession::Condvar::new()?);
+    /// let mut guard = value.lock()?;
+    /// *guard += 1;
+    /// changed.notify_one()?; // one waiter is enough for one item
+    /// # drop(guard);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn notify_one(&self) -> Result<()> {
         self.inner.notify(1).ours()
     }
 
     /// Notify all waiters. Call it with the lock held. Fails if this process has no address space left to see all of
     /// them.
+    ///
+    /// ```
+    /// use procession::{Condvar, Mutex};
+    ///
+    /// fn wait((open, changed): (Mutex<u8>, Condvar)) {
+    ///     let mut open = open.lock().unwrap();
+    ///     while *open == 0 {
+    ///         changed.wait(&mut open).unwrap();
+    ///     }
+    /// }
+    /// let (open, changed) = (Mutex::new(0)?, Condvar::new()?);
+    /// let children = [(); 2].map(|()| procession::spawn(wait, (open.clone(), changed.clone())));
+    /// let mut guard = open.lock()?;
+    /// *guard = 1;
+    /// changed.notify_all()?;
+    /// drop(guard);
+    /// for child in children {
+    ///     child?.join()?;
+    /// }
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn notify_all(&self) -> Result<()> {
         self.inner.notify_all().ours()
     }

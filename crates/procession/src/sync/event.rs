@@ -66,6 +66,15 @@ impl Event {
     }
 
     /// Clear the event. Subsequent waits last until the next `set`.
+    ///
+    /// ```
+    /// let event = procession::Event::new()?;
+    /// event.set();
+    /// assert!(event.is_set());
+    /// event.clear();
+    /// assert!(!event.is_set());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn clear(&self) {
         self.inner.clear();
     }
@@ -76,6 +85,15 @@ impl Event {
     }
 
     /// Wait until the event is set, but no longer than `timeout`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let event = procession::Event::new()?;
+    /// let waited = event.wait_timeout(Duration::from_millis(1));
+    /// assert!(matches!(waited, Err(procession::Error::TimedOut)));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn wait_timeout(&self, timeout: Duration) -> Result<()> {
         self.wait_until(Deadline::after(timeout))
     }

@@ -110,6 +110,16 @@ impl Lock {
     }
 
     /// Take the lock, waiting no longer than `timeout`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let lock = procession::Lock::new()?;
+    /// let held = lock.lock()?;
+    /// assert!(lock.lock_timeout(Duration::from_millis(1)).is_err());
+    /// drop(held);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn lock_timeout(&self, timeout: Duration) -> LockResult<LockGuard<'_>> {
         self.lock_until(Deadline::after(timeout))
     }

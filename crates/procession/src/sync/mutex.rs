@@ -67,6 +67,18 @@ impl<T: Plain> Mutex<T> {
     }
 
     /// Take the lock, waiting no longer than `timeout`.
+    ///
+    /// ```
+    /// use procession::{Error, LockError};
+    /// use std::time::Duration;
+    ///
+    /// let total = procession::Mutex::new(0)?;
+    /// let held = total.lock()?;
+    /// let late = total.lock_timeout(Duration::from_millis(1)).map(drop);
+    /// assert!(matches!(late, Err(LockError::Failed(Error::TimedOut))));
+    /// drop(held);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn lock_timeout(&self, timeout: Duration) -> LockResult<MutexGuard<'_, T>> {
         let guard = |inner| MutexGuard { inner };
         self.inner
@@ -99,6 +111,13 @@ impl<T: Plain> Mutex<T> {
     }
 
     /// Replace the value, under the lock.
+    ///
+    /// ```
+    /// let limit = procession::Mutex::new(1)?;
+    /// limit.set(5)?;
+    /// assert_eq!(limit.get()?, 5);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn set(&self, value: T) -> Result<()> {
         *self.lock()? = value;
         Ok(())

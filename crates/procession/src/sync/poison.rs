@@ -52,6 +52,22 @@ impl<G> Poisoned<G> {
     }
 
     /// The guard, to repair what it guards.
+    ///
+    /// ```
+    /// use procession::{LockError, Mutex};
+    ///
+    /// let pair = Mutex::new([0, 0])?;
+    /// let _ = std::panic::catch_unwind(|| {
+    ///     let mut half = pair.lock().unwrap();
+    ///     half[0] = 1;
+    ///     panic!("in the middle");
+    /// });
+    /// let Err(LockError::Poisoned(mut poisoned)) = pair.lock() else { panic!("it panicked") };
+    /// assert!(poisoned.death().panicked && **poisoned.get_ref() == [1, 0]);
+    /// poisoned.get_mut()[1] = 1;
+    /// # drop(poisoned);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn get_mut(&mut self) -> &mut G {
         &mut self.guard
     }

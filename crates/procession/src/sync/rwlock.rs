@@ -211,6 +211,16 @@ impl<T: Plain> RwLock<T> {
     }
 
     /// Take the lock for writing, waiting no longer than `timeout`.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let lock = procession::RwLock::new(0)?;
+    /// let reader = lock.read_timeout(Duration::from_secs(60))?;
+    /// assert!(lock.write_timeout(Duration::from_millis(1)).is_err());
+    /// # drop(reader);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn write_timeout(&self, timeout: Duration) -> LockResult<RwLockWriteGuard<'_, T>> {
         self.write_until(Deadline::after(timeout))
     }
@@ -236,6 +246,13 @@ impl<T: Plain> RwLock<T> {
     }
 
     /// Replace the value.
+    ///
+    /// ```
+    /// let limit = procession::RwLock::new(1)?;
+    /// limit.set(5)?;
+    /// assert_eq!(limit.get()?, 5);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn set(&self, value: T) -> Result<()> {
         *self.write()? = value;
         Ok(())

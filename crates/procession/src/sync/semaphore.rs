@@ -43,6 +43,20 @@ impl Semaphore {
 
     /// Like [`new`](Self::new), but the permits of a process that dies are given back. The semaphore records its
     /// holders, which makes it slower.
+    ///
+    /// ```
+    /// use procession::Semaphore;
+    ///
+    /// fn hold(slots: Semaphore) {
+    ///     slots.acquire().unwrap().forget();
+    ///     std::process::abort();
+    /// }
+    /// let slots = Semaphore::recovering(1)?;
+    /// assert!(procession::spawn(hold, slots.clone())?.join().is_err());
+    /// let permit = slots.acquire()?; // the dead process's
+    /// # drop(permit);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     #[track_caller]
     pub fn recovering(permits: u32) -> Result<Self> {
         Self::made(permits, label(None), sync::Semaphore::recovering_labelled)
@@ -77,6 +91,16 @@ impl Semaphore {
     }
 
     /// Take a permit if there is one.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let one = procession::Semaphore::new(1)?;
+    /// let permit = one.try_acquire()?;
+    /// assert!(permit.is_some() && one.try_acquire()?.is_none());
+    /// assert!(one.acquire_timeout(Duration::from_millis(1)).is_err());
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn try_acquire(&self) -> Result<Option<Permit<'_>>> {
         let taken = self.inner.try_acquire().ours()?;
         Ok(taken.then(|| self.permit()))
@@ -129,6 +153,15 @@ pub struct Permit<'a> {
 
 impl Permit<'_> {
     /// Keep the permit until [`Semaphore::release`] gives it back.
+    ///
+    /// ```
+    /// let items = procession::Semaphore::new(1)?;
+    /// items.acquire()?.forget();
+    /// assert_eq!(items.available(), 0);
+    /// items.release()?; // by any process
+    /// assert_eq!(items.available(), 1);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     pub fn forget(self) {
         std::mem::forget(self);
     }
