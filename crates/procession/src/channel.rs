@@ -187,7 +187,7 @@ impl Serialize for End {
 
 struct ByHandle<'a, T>(&'a T);
 
-impl<T: wire::Shared> Serialize for ByHandle<'_, T> {
+impl<T: wire::SharedObject> Serialize for ByHandle<'_, T> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         wire::serialize(self.0, to)
     }
@@ -195,7 +195,7 @@ impl<T: wire::Shared> Serialize for ByHandle<'_, T> {
 
 struct Own<T>(T);
 
-impl<'de, T: wire::Shared> Deserialize<'de> for Own<T> {
+impl<'de, T: wire::SharedObject> Deserialize<'de> for Own<T> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         wire::deserialize(from).map(Self)
     }

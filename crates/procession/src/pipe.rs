@@ -13,7 +13,7 @@ use std::time::Duration;
 
 /// One end of a pipe, made by [`pipe`]: what is sent at one end is received at the other.
 ///
-/// It can be sent to another process as an argument of [`spawn`](crate::spawn), inside an item of a
+/// It can be sent to another process as an argument of [`spawn`](crate::spawn()), inside an item of a
 /// [`Queue`](crate::Queue), and as argument or result of a [`Pool`](crate::Pool)'s task: the descriptor is passed
 /// along. In a queue, the descriptor stays with the process that put the item until the item is read; if that process
 /// ends before, `get` fails. The other end sees the end of file once every copy of this one is dropped.

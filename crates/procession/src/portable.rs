@@ -4,7 +4,7 @@ use serde::{de::DeserializeOwned, Serialize};
 
 /// A value that can be copied to another process: it implements serde's `Serialize` and `Deserialize`.
 ///
-/// Arguments and results of [`spawn`](crate::spawn) and of a [`Pool`](crate::Pool)'s functions are portable. It is
+/// Arguments and results of [`spawn`](crate::spawn()) and of a [`Pool`](crate::Pool)'s functions are portable. It is
 /// implemented for every type that implements serde's traits and borrows nothing.
 ///
 /// ```

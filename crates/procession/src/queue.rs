@@ -34,7 +34,7 @@ pub struct Queue<T> {
     items: PhantomData<fn(T) -> T>,
 }
 
-impl wire::Shared for Ref<channel::Queue> {
+impl wire::SharedObject for Ref<channel::Queue> {
     const NAME: &'static str = "queue";
     fn handle(&self) -> Handle {
         Ref::handle(self)

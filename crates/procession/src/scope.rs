@@ -183,20 +183,20 @@ impl<R> fmt::Debug for ScopedJoinHandle<R> {
 /// assert_eq!(describe((&"Ada".to_owned(), &36))?, "Ada: 36");
 /// # Ok::<(), procession::Error>(())
 /// ```
-pub trait Lend: Serialize + sealed::Sealed {
+pub trait Lend: Serialize + sealed::Lent {
     /// What arrives in the child.
     type Owned: Portable;
 }
 
 mod sealed {
-    pub trait Sealed {}
+    pub trait Lent {}
 }
 
 impl<T: Portable> Lend for &T {
     type Owned = T;
 }
 
-impl<T> sealed::Sealed for &T {}
+impl<T> sealed::Lent for &T {}
 
 macro_rules! lend {
     ($($name:ident)*) => {
@@ -204,7 +204,7 @@ macro_rules! lend {
             type Owned = ($($name,)*);
         }
 
-        impl<$($name),*> sealed::Sealed for ($(&$name,)*) {}
+        impl<$($name),*> sealed::Lent for ($(&$name,)*) {}
     };
 }
 lend!(A);

@@ -38,13 +38,13 @@ pub(crate) fn copy<T: Serialize, U: DeserializeOwned>(value: &T) -> Result<U> {
 }
 
 /// An object in the arena that is identified by its handle.
-pub(crate) trait Shared: Sized {
+pub(crate) trait SharedObject: Sized {
     const NAME: &'static str;
     fn handle(&self) -> Handle;
     fn attach(handle: Handle) -> procession_core::Result<Self>;
 }
 
-pub(crate) fn serialize<T: Shared, S: Serializer>(shared: &T, to: S) -> Result<S::Ok, S::Error> {
+pub(crate) fn serialize<T: SharedObject, S: Serializer>(shared: &T, to: S) -> Result<S::Ok, S::Error> {
     let family = family().map_err(|error| ser::Error::custom(codec::refuse(crate::Error::engine(error))))?;
     let handle = shared.handle();
     codec::handle(handle);
@@ -53,7 +53,7 @@ pub(crate) fn serialize<T: Shared, S: Serializer>(shared: &T, to: S) -> Result<S
     ((id >> 64) as u64, id as u64, handle.to_bits()).serialize(to)
 }
 
-pub(crate) fn deserialize<'de, T: Shared, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
+pub(crate) fn deserialize<'de, T: SharedObject, D: Deserializer<'de>>(from: D) -> Result<T, D::Error> {
     let (high, low, bits) = <(u64, u64, u64)>::deserialize(from)?;
     let id = u128::from(high) << 64 | u128::from(low);
     let attach = || {
@@ -64,10 +64,10 @@ pub(crate) fn deserialize<'de, T: Shared, D: Deserializer<'de>>(from: D) -> Resu
     attach().map_err(|error| de::Error::custom(codec::refuse(crate::Error::engine(error))))
 }
 
-/// Implements `Shared` for an engine type by its own methods.
+/// Implements `SharedObject` for an engine type by its own methods.
 macro_rules! shared {
     ($type:ty, $name:literal) => {
-        impl crate::wire::Shared for $type {
+        impl crate::wire::SharedObject for $type {
             const NAME: &'static str = $name;
             fn handle(&self) -> procession_core::ids::Handle {
                 self.handle()

@@ -9,6 +9,7 @@ use procession::{forward_logs, log_to_file, log_to_stderr, Builder, Error, Event
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 const METHODS: [StartMethod; 3] = [StartMethod::Spawn, StartMethod::Fork, StartMethod::Forkserver];
 const FOLDER: &str = "PROCESSION_TEST_FOLDER";
@@ -237,10 +238,47 @@ impl Log for Heard {
     fn log(&self, record: &Record<'_>) {
         let place = record.file().unwrap().rsplit('/').next().unwrap();
         let line = format!("{} {} {place} {}", record.level(), record.target(), record.args());
+        ENTERED.store(true, SeqCst);
+        drop(BUSY.lock().unwrap());
         HEARD.lock().unwrap().push(line);
     }
 
     fn flush(&self) {}
+}
+
+/// What the logger waits for.
+static BUSY: std::sync::Mutex<()> = std::sync::Mutex::new(());
+static ENTERED: AtomicBool = AtomicBool::new(false);
+
+#[test]
+#[ignore = "run by another test"]
+fn joins_although_the_logger_waits_for_it() {
+    log::set_logger(&Heard).unwrap();
+    log::set_max_level(LevelFilter::Warn);
+    forward_logs().unwrap();
+    let held = BUSY.lock().unwrap();
+    let said = Event::new().unwrap();
+    let child = procession::spawn(
+        |said: Event| {
+            log::warn!("one");
+            said.set();
+        },
+        said.clone(),
+    );
+    said.wait().unwrap();
+    while !ENTERED.load(SeqCst) {
+        std::thread::yield_now();
+    }
+    child.unwrap().join().unwrap();
+    drop(held);
+    while HEARD.lock().unwrap().is_empty() {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn a_logger_that_waits_for_a_thread_that_joins_hangs_neither() {
+    passes("joins_although_the_logger_waits_for_it");
 }
 
 #[test]

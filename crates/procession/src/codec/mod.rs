@@ -51,7 +51,7 @@ thread_local! {
 /// Serialize `value`, append the bytes to `prefix`, and collect what is sent along.
 #[doc(hidden)]
 pub fn collect<T: Serialize + ?Sized>(prefix: Vec<u8>, value: &T) -> Result<Encoded> {
-    let scope = Scope::enter(&PACKING, Encoded::default());
+    let scope = StackEntry::enter(&PACKING, Encoded::default());
     REFUSAL.take();
     let bytes = append(prefix, value).map_err(|error| REFUSAL.take().unwrap_or_else(|| encode::<T>(&error)))?;
     Ok(Encoded { bytes, ..scope.leave() })
@@ -118,7 +118,7 @@ pub fn fd(fd: BorrowedFd<'_>) -> std::io::Result<Option<u32>> {
 /// the call.
 #[doc(hidden)]
 pub fn unpack<T: DeserializeOwned>(bytes: &[u8], fds: Vec<OwnedFd>) -> Result<T> {
-    let scope = Scope::enter(&UNPACKING, fds);
+    let scope = StackEntry::enter(&UNPACKING, fds);
     REFUSAL.take();
     let value = match take(bytes) {
         Ok((value, [])) => Ok(value),
@@ -177,9 +177,9 @@ pub(crate) fn refuse(error: Error) -> String {
 type Stack<T> = std::thread::LocalKey<RefCell<Vec<T>>>;
 
 /// An entry on top of a stack; dropped even when serializing panics.
-struct Scope<T: 'static>(&'static Stack<T>);
+struct StackEntry<T: 'static>(&'static Stack<T>);
 
-impl<T> Scope<T> {
+impl<T> StackEntry<T> {
     fn enter(stack: &'static Stack<T>, entry: T) -> Self {
         stack.with_borrow_mut(|all| all.push(entry));
         Self(stack)
@@ -192,7 +192,7 @@ impl<T> Scope<T> {
     }
 }
 
-impl<T> Drop for Scope<T> {
+impl<T> Drop for StackEntry<T> {
     fn drop(&mut self) {
         let entry = self.0.with_borrow_mut(Vec::pop);
         drop(entry);

@@ -14,14 +14,15 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use procession_core::{Deadline, WaitError};
 use serde::{Deserialize, Serialize};
 use std::cell::Cell;
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 /// Hand what children log to the logger of this process, from now on: what they say with the macros of the crate `log`,
 /// and with the feature `tracing` also their events. This holds for children that are started from now on, and for
 /// theirs.
 ///
-/// The last records before a crash arrive, too. Those of a child are there once it is joined. The logger is the one that
+/// The last records before a crash arrive, too. Those of a child are there once it is joined, unless the logger is busy
+/// for more than a second. The logger is the one that
 /// the program has installed, as that of `env_logger`; its level at the start of a child is the child's. A record has the
 /// child's name before its text, as in `[Process-1] text`.
 ///
@@ -63,7 +64,8 @@ pub fn forward_logs() -> Result<()> {
     let new = Forward {
         to,
         from,
-        handing: Mutex::new(()),
+        handing: Mutex::new(false),
+        handed: Condvar::new(),
         pid,
     };
     let forward = FORWARD.get_or_init(|| new);
@@ -87,6 +89,9 @@ static STARTED: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::n
 /// The longest sleep of the thread. Not for ever: the engine ends endless waits if it takes them for the only ones.
 const SLEEP: Duration = Duration::from_secs(3600);
 
+/// How long a thread that joins a child waits for another one to hand over.
+const PATIENCE: Duration = Duration::from_secs(1);
+
 /// What a child says.
 #[derive(Debug, Serialize, Deserialize)]
 enum Said {
@@ -100,7 +105,7 @@ enum Said {
         text: String,
     },
     #[cfg(feature = "tracing")]
-    Event(subscriber::Occurred),
+    Event(subscriber::ChildEvent),
 }
 
 /// What this process hands over, once it was asked to.
@@ -112,8 +117,9 @@ static PARENTS: OnceLock<Link> = OnceLock::new();
 struct Forward {
     to: Sender<Said>,
     from: Receiver<Said>,
-    /// Held by the thread that hands over: records stay in their order.
-    handing: Mutex<()>,
+    /// Whether a thread hands over: one at a time, so that records stay in their order.
+    handing: Mutex<bool>,
+    handed: Condvar,
     pid: u32,
 }
 
@@ -144,7 +150,7 @@ pub(crate) fn link() -> Option<Link> {
 pub(crate) fn inherit(link: Link) {
     let link = PARENTS.get_or_init(|| link);
     // Whoever has set up a logger before keeps it.
-    if log::set_logger(&ToParent).is_ok() {
+    if log::set_logger(&LogToParent).is_ok() {
         log::set_max_level(link.level);
     }
     #[cfg(feature = "tracing")]
@@ -160,9 +166,9 @@ fn send(said: &Said) {
 }
 
 /// The logger of a child.
-struct ToParent;
+struct LogToParent;
 
-impl Log for ToParent {
+impl Log for LogToParent {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.level() <= log::max_level()
     }
@@ -208,17 +214,7 @@ impl Forward {
     }
 
     fn hand_over(&self) {
-        struct Done;
-        impl Drop for Done {
-            fn drop(&mut self) {
-                HANDING.set(false);
-            }
-        }
-        if HANDING.replace(true) {
-            return;
-        }
-        let _done = Done;
-        let _one = self.handing.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(_turn) = Turn::take(self) else { return };
         // What cannot be read is dropped: it is said in a language of another version.
         while let Some(said) = self.next() {
             // The program's logger may panic.
@@ -234,6 +230,36 @@ impl Forward {
                 Err(_) => return None,
             }
         }
+    }
+}
+
+/// The right to hand over.
+struct Turn<'a>(&'a Forward);
+
+impl<'a> Turn<'a> {
+    /// `None`: this thread has it already, or another one has it for too long.
+    fn take(forward: &'a Forward) -> Option<Self> {
+        if HANDING.get() {
+            return None;
+        }
+        let handing = forward.handing.lock().unwrap_or_else(PoisonError::into_inner);
+        // The logger of the thread that hands over may wait for a lock that this thread holds, as that of the standard
+        // output.
+        let waited = forward.handed.wait_timeout_while(handing, PATIENCE, |handing| *handing);
+        let (mut handing, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        if std::mem::replace(&mut *handing, true) {
+            return None;
+        }
+        HANDING.set(true);
+        Some(Self(forward))
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        HANDING.set(false);
+        *self.0.handing.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.0.handed.notify_all();
     }
 }
 

@@ -3,7 +3,7 @@
 //! A subscriber knows events by their places in the program, which live for ever. So each place of which an event comes
 //! gets a copy here, once; the program has a limited number of them.
 
-use super::subscriber::{level_of, Occurred, Place, Recorded};
+use super::subscriber::{level_of, ChildEvent, EventPlace, Recorded};
 use std::collections::HashMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
 use tracing_core::callsite::{self, Callsite};
@@ -35,8 +35,8 @@ fn leak(text: &str) -> &'static str {
 }
 
 /// The copy of this place.
-fn site(place: &Place) -> Option<&'static Metadata<'static>> {
-    static SITES: Mutex<Option<HashMap<Place, &'static Site>>> = Mutex::new(None);
+fn site(place: &EventPlace) -> Option<&'static Metadata<'static>> {
+    static SITES: Mutex<Option<HashMap<EventPlace, &'static Site>>> = Mutex::new(None);
     let level = level_of(place.level)?;
     let mut sites = SITES.lock().unwrap_or_else(PoisonError::into_inner);
     let sites = sites.get_or_insert_default();
@@ -66,7 +66,7 @@ enum Shown<'a> {
 }
 
 /// Give this process's subscriber an event of another process.
-pub(super) fn emit(occurred: &Occurred) {
+pub(super) fn emit(occurred: &ChildEvent) {
     let Some(metadata) = site(&occurred.place) else {
         return;
     };

@@ -14,8 +14,8 @@ use tracing_core::{Dispatch, Event, Level, LevelFilter, Metadata, Subscriber};
 
 /// An event.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Occurred {
-    pub place: Place,
+pub(super) struct ChildEvent {
+    pub place: EventPlace,
     /// As many as the place has fields.
     pub values: Vec<Recorded>,
     pub process: String,
@@ -26,7 +26,7 @@ pub(super) struct Occurred {
 
 /// Where it is in the program.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-pub(super) struct Place {
+pub(super) struct EventPlace {
     pub level: u8,
     pub name: String,
     pub target: String,
@@ -68,7 +68,7 @@ pub(super) fn level() -> u8 {
 /// Install the subscriber in this process, unless it has one.
 pub(super) fn install(level: u8) {
     if let Some(level) = level_of(level) {
-        let new = ToParent {
+        let new = EventsToParent {
             level,
             next: AtomicU64::new(1),
             spans: Mutex::default(),
@@ -77,7 +77,7 @@ pub(super) fn install(level: u8) {
     }
 }
 
-struct ToParent {
+struct EventsToParent {
     level: Level,
     next: AtomicU64,
     spans: Mutex<HashMap<u64, Span>>,
@@ -99,7 +99,7 @@ fn innermost() -> Option<u64> {
     ENTERED.try_with(|all| all.borrow().last().copied()).ok().flatten()
 }
 
-impl ToParent {
+impl EventsToParent {
     fn spans(&self) -> MutexGuard<'_, HashMap<u64, Span>> {
         self.spans.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -114,7 +114,7 @@ impl ToParent {
     }
 }
 
-impl Subscriber for ToParent {
+impl Subscriber for EventsToParent {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         *metadata.level() <= self.level
     }
@@ -154,8 +154,8 @@ impl Subscriber for ToParent {
         event.record(&mut values);
         let metadata = event.metadata();
         let contextual = event.is_contextual().then(innermost).flatten();
-        send(&Said::Event(Occurred {
-            place: Place {
+        send(&Said::Event(ChildEvent {
+            place: EventPlace {
                 level: number_of(Some(*metadata.level())),
                 name: metadata.name().to_owned(),
                 target: metadata.target().to_owned(),

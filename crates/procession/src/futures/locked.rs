@@ -20,12 +20,12 @@ use std::task::{Context, Poll};
 /// futures_executor::block_on(hold(&count))?;
 /// # Ok::<(), procession::Error>(())
 /// ```
-pub trait Lockable: sealed::Sealed {}
+pub trait Lockable: sealed::LockableNow {}
 
 mod sealed {
     use crate::{Lock, LockError, Result};
 
-    pub trait Sealed {
+    pub trait LockableNow {
         type Guard<'a>
         where
             Self: 'a;
@@ -71,7 +71,7 @@ impl<'a, L: Lockable> Locked<'a, L> {
 }
 
 impl<'a, L: Lockable> Future for Locked<'a, L> {
-    type Output = LockResult<<L as sealed::Sealed>::Guard<'a>>;
+    type Output = LockResult<<L as sealed::LockableNow>::Guard<'a>>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let lock = self.lock;
@@ -98,7 +98,7 @@ macro_rules! lockable {
     ($lock:ty, $guard:ident $(, $item:ident)?) => {
         impl$(<$item: Plain>)? Lockable for $lock {}
 
-        impl$(<$item: Plain>)? sealed::Sealed for $lock {
+        impl$(<$item: Plain>)? sealed::LockableNow for $lock {
             type Guard<'a> = $guard<'a $(, $item)?> where Self: 'a;
 
             fn try_now(&self) -> Result<Option<Self::Guard<'_>>, LockError<Self::Guard<'_>>> {

@@ -25,7 +25,7 @@ use workers::{lock, Start, WorkerSet, Workers};
 
 /// Worker processes that apply functions to values.
 ///
-/// Functions are plain `fn`s, as for [`spawn`](crate::spawn). If a task's function panics, or its worker dies, only
+/// Functions are plain `fn`s, as for [`spawn`](crate::spawn()). If a task's function panics, or its worker dies, only
 /// that task fails; the worker is replaced. Dropping the pool stops its workers at once, like
 /// [`terminate`](Self::terminate).
 ///

@@ -21,7 +21,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 /// assert_eq!(flag.load(std::sync::atomic::Ordering::Acquire), 1);
 /// # Ok::<(), procession::Error>(())
 /// ```
-pub trait AtomicCell: sealed::Sealed {
+pub trait AtomicCell: sealed::Tagging {
     /// The integer.
     type Value;
 
@@ -31,7 +31,7 @@ pub trait AtomicCell: sealed::Sealed {
 }
 
 mod sealed {
-    pub trait Sealed {
+    pub trait Tagging {
         const TAG: super::Tag;
     }
 }
@@ -139,7 +139,7 @@ macro_rules! atomics {
                 }
             }
 
-            impl sealed::Sealed for std::sync::atomic::$name {
+            impl sealed::Tagging for std::sync::atomic::$name {
                 const TAG: Tag = Tag::$tag;
             }
         )*
