@@ -29,15 +29,15 @@ demo: setup      ## the tour: every kind of program on both faces, and a side-by
 test: test-rust test-python  ## all tests, faults included
 
 test-rust: .build/nextest
-	$(CARGO) nextest run --workspace --features procession/async,procession/tracing
-	$(CARGO) test --workspace --doc --quiet --features procession/async,procession/tracing
+	$(CARGO) nextest run --workspace --features procession/async,procession/tracing,procession/derive
+	$(CARGO) test --workspace --doc --quiet --features procession/async,procession/tracing,procession/derive
 
 test-python: setup
 	$(PY) -m tests $(PYTEST_ARGS)
 
 lint: setup      ## rustfmt, clippy, ruff, arrows, provenance, mypy, pyright, stubtest
 	$(CARGO) fmt --all --check
-	$(CARGO) clippy --workspace --all-targets --features procession/async,procession/tracing -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --features procession/async,procession/tracing,procession/derive -- -D warnings
 	$(PY) -m ruff check python release tests docs examples benches fuzz
 	$(PY) -m ruff format --check --quiet python release tests docs examples benches fuzz
 	$(PY) tests/lint/rust_arrows.py

@@ -41,6 +41,8 @@
 //! `send_async`, [`Event`] `wait_async`, and [`Mutex`], [`Array`] and [`Lock`] have `lock_async`; [`JoinHandle`],
 //! [`AsyncResult`] and [`MapResult`] can be awaited, as in `child.await`.
 //!
+//! `derive` (off by default; adds the crate procession-derive): `#[derive(Plain)]` for structs that lie in shared memory.
+//!
 //! `tracing` (off by default; adds the crate tracing-core): [`forward_logs`] hands events of children to the parent's
 //! subscriber.
 //!
@@ -177,7 +179,16 @@ pub use plain::Plain;
 pub use pool::{AsyncResult, Imap, MapResult, Pool, PoolStats, WorkerStats};
 pub use portable::Portable;
 pub use process::{cpu_count, current, parent, Process};
+#[cfg(feature = "derive")]
+pub use procession_derive::Plain;
 pub use queue::Queue;
+/// For what the derive macro makes.
+#[cfg(feature = "derive")]
+#[doc(hidden)]
+pub mod __private {
+    pub use bytemuck::{Pod, Zeroable};
+}
+
 #[doc(hidden)]
 pub use request::inspect;
 pub use scope::{scope, Lend, Scope, ScopedJoinHandle};

@@ -4,7 +4,9 @@
 ///
 /// Another process of the family could write any bytes into shared memory, so only such types are shared by
 /// [`Mutex`](crate::Mutex) and [`Array`](crate::Array). They are the types that implement `Pod` of the crate
-/// [bytemuck](https://docs.rs/bytemuck): numbers, arrays of plain data, and structs that derive it.
+/// [bytemuck](https://docs.rs/bytemuck): numbers, arrays of plain data, and structs that derive it. With the feature
+/// `derive`, `#[derive(Clone, Copy, procession::Plain)]` with `#[repr(C)]` does the same without that crate. A struct
+/// with padding, or with a field that is not plain, does not compile.
 ///
 /// ```
 /// use bytemuck::{Pod, Zeroable};
@@ -32,6 +34,45 @@ pub trait Plain: sealed::PlainData {}
 
 #[diagnostic::do_not_recommend]
 impl<T: sealed::PlainData> Plain for T {}
+
+/// What does not derive `Plain`.
+///
+/// ```
+/// #[derive(Clone, Copy, procession::Plain)]
+/// #[repr(C)]
+/// struct Whole(u32, [u8; 3], u8);
+/// ```
+/// ```compile_fail,E0080
+/// #[derive(Clone, Copy, procession::Plain)]
+/// #[repr(C)]
+/// struct Padded(u32, u8);
+/// ```
+/// ```compile_fail,E0277
+/// #[derive(Clone, Copy, procession::Plain)]
+/// #[repr(C)]
+/// struct Flag(bool);
+/// ```
+/// ```compile_fail
+/// #[derive(Clone, Copy, procession::Plain)]
+/// struct Unordered(u32, u32);
+/// ```
+/// ```compile_fail
+/// #[derive(Clone, Copy, procession::Plain)]
+/// #[repr(C)]
+/// struct Generic<T>(T);
+/// ```
+/// ```compile_fail
+/// #[derive(Clone, Copy, procession::Plain)]
+/// #[repr(u8)]
+/// enum Kind { One, Two }
+/// ```
+/// ```compile_fail,E0277
+/// #[derive(procession::Plain)]
+/// #[repr(C)]
+/// struct Moved(u32);
+/// ```
+#[cfg(all(doctest, feature = "derive"))]
+struct Derived;
 
 pub(crate) mod sealed {
     /// Keeps the crate that says which types are plain out of this crate's signatures.
