@@ -53,6 +53,7 @@ model:           ## the queue, the locks, the dictionary and the allocator under
 bench: setup .build/peers-$(VERSION)  ## side by side with the standard library and with other libraries; BENCH_ARGS="--only arrays --pin spread"
 	$(PY) benches/compare.py $(BENCH_ARGS)
 	PYTHONPATH=.build/peers-$(VERSION) $(PY) benches/peers.py
+	$(PY) benches/watched.py
 
 bench-rust:      ## the Rust crate against crates for processes, and threads as the upper bound; BENCH_RUST_ARGS="9" sets the rounds
 	CARGO=$(CARGO) benches/rust/run.sh $(BENCH_RUST_ARGS)

@@ -166,6 +166,9 @@ class QueueSeen:
     maxsize: int
     #: Items put, and calls of `task_done`, so far.
     put: int
+    #: Milliseconds, or more, for which the oldest item has lain there. None if there is none, or it
+    #: came since the look before; always None here, where looks are not compared.
+    oldest_ms: int | None
     tasks_done: int
     #: Pids of the processes whose threads wait for an item, for room, and in `join`.
     getters: tuple[int, ...]
@@ -197,6 +200,10 @@ class PoolWorker:
     item_ms: int | None
     #: Milliseconds that its finished tasks took.
     busy_ms: int
+    tasks_failed: int
+    #: Module and name of the function of its current task, if it was sent by name; for one of the
+    #: main module only the name. None if it is idle.
+    function: str | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,8 +221,16 @@ class PoolSeen:
     running: int
     #: Tasks that are over, and whose results the parent has not collected.
     uncollected: int
-    #: Tasks that the present workers have finished.
+    #: Tasks that workers have finished, and how many of them failed. When a worker is replaced, its
+    #: tasks may be missing for a moment.
     done: int
+    failed: int
+    #: Half, and 99 per cent, of the last tasks took no longer than so many milliseconds, exact to 7
+    #: per cent: of each present worker the last 32 count. None if there are none.
+    median_ms: float | None
+    p99_ms: float | None
+    #: How many workers have ended after they had become ready.
+    workers_ended: int
     #: Whether all tasks were counted. Of a very long queue of tasks only the first are.
     is_complete: bool
     workers: tuple[PoolWorker, ...]
@@ -264,7 +279,7 @@ class WarningSeen:
     """
 
     #: `first process gone`, `stopped`, `damaged`, `stopped holder`, `stopped worker`, `own lock`,
-    #: `lock held long` or `memory near limit`.
+    #: `lock held long`, `slow task` or `memory near limit`.
     kind: str
     #: A sentence.
     text: str

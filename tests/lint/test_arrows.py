@@ -78,6 +78,9 @@ LAZY = {
         "_cli -> util",
         "procession -> _trace",
     },
+    "json is slow to load, and a program may set up metrics long before it shares anything": {
+        "otel -> _snapshot",
+    },
     "logging is slow to load": {"context -> util", "spawn -> _logging", "util -> _logging"},
     "importing the package does not load the extension": {"process -> _stdio", "util -> _stdio"},
     "one process of a family starts the tracker, and few need it": {

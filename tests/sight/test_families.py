@@ -224,3 +224,53 @@ def test_a_snapshot_of_the_own_family_is_typed(ctx):
     assert any((one.depth, one.maxsize, one.is_depth_exact) == (1, 3, True) for one in seen.queues)
     with pytest.raises(AttributeError):
         seen.root = 1
+
+
+def work(number):
+    if number % 3 == 0:
+        raise ValueError(number)
+
+
+def leave(number):
+    os._exit(number)
+
+
+def test_a_pool_shows_what_its_tasks_took_and_how_many_failed(ctx):
+    with ctx.Pool(2) as pool:
+        for number in range(40):
+            pool.apply_async(work, (number,)).wait()
+        pools = [one for one in procession.snapshot().pools if one.state == "running"]
+        [seen] = [one for one in pools if one.done == 40]
+        assert seen.failed == 14 == sum(worker.tasks_failed for worker in seen.workers)
+        assert 0 < seen.median_ms <= seen.p99_ms
+        assert seen.workers_ended == 0
+        with pytest.raises(procession.WorkerDied):
+            pool.apply(leave, (7,))
+
+        def is_counted() -> bool:
+            [now] = [one for one in procession.snapshot().pools if one.id == seen.id]
+            return (now.workers_ended, now.done, now.failed) == (1, 40, 14)
+
+        until(is_counted)
+
+
+def test_a_dump_names_the_functions_that_workers_run(tmp_path, method, capfd):
+    with family(tmp_path, method) as root:
+        seen = dump_when_asleep(root.pid, capfd)
+        [pool] = seen["pools"]
+        names = [worker["function"] for worker in pool["workers"]]
+        if method == "fork":
+            assert names == ["task", "task"]
+        assert {name.rpartition(".")[2] for name in names} == {"task"}
+        capfd.readouterr()
+        assert run("dump", str(root.pid)) == 0
+        assert "task of task for " in capfd.readouterr().out
+
+
+def test_an_item_grows_old(tmp_path, capfd):
+    with family(tmp_path, "fork") as root:
+        assert all(one["oldest_ms"] is None for one in dump(root.pid, capfd)["queues"])
+        assert run("dump", str(root.pid), "--json", "--seconds", "0.2") == 0
+        seen = json.loads(capfd.readouterr().out)
+        ages = {one["depth"]: one["oldest_ms"] for one in seen["queues"]}
+        assert ages[5] >= 190 and ages[0] is None

@@ -30,26 +30,41 @@ print("ready", flush=True)
 signal.pause()
 """
 
-#: Processes come and go, lock, put and get; the program counts what it has put.
+#: Processes come and go, lock, put and get, and some are killed. Each counts in a file what it has put, and
+#: the first process how many it has started: so many puts at most are not counted yet, or never.
 STORM = """
-import procession, sys
+import mmap, procession, random, struct, sys
 
-def work(lock, queue, number):
+def count(path, number):
+    with open(path, "r+b") as file, mmap.mmap(file.fileno(), 0) as counts:
+        [before] = struct.unpack_from("q", counts, 8 * number)
+        struct.pack_into("q", counts, 8 * number, before + 1)
+
+def work(lock, queue, path, number):
     for item in range(20):
-        with lock:
-            queue.put((number, item))
+        try:
+            with lock:
+                queue.put((number, item))
+        except procession.OwnerDied:
+            continue
+        count(path, number)
         queue.get()
 
 if __name__ == "__main__":
     ctx = procession.get_context(sys.argv[1])
-    lock, queue = ctx.RLock(), ctx.Queue(50)
+    path = sys.argv[2]
+    lock, queue = ctx.RLock(), ctx.Queue(5000)
     print("ready", flush=True)
     while True:
-        processes = [ctx.Process(target=work, args=(lock, queue, number)) for number in range(3)]
+        processes = [ctx.Process(target=work, args=(lock, queue, path, number)) for number in range(3)]
         for process in processes:
+            count(path, 3)
             process.start()
+        random.choice(processes).kill()
         for process in processes:
             process.join()
+        while not queue.empty():
+            queue.get()
 """
 
 
@@ -120,16 +135,20 @@ def test_a_dead_holder_is_told_from_a_living_one(tmp_path, capfd):
 def test_looks_in_the_middle_of_a_storm(tmp_path, method, capfd):
     script = tmp_path / "storm.py"
     script.write_text(STORM)
-    with program(script, method) as root:
+    counts = tmp_path / "counts"
+    counts.write_bytes(bytes(4096))
+    with program(script, method, str(counts)) as root:
         assert root.stdout.readline() == "ready\n"
-        put = 0
-        for _ in range(100):
+        # A thousand attaches, of the three start methods together.
+        for _ in range(340):
+            *certain, _ = struct.unpack_from("4q", counts.read_bytes())
             seen = dump(root.pid, capfd)
+            *possible, started = struct.unpack_from("4q", counts.read_bytes())
             assert (seen["root"], seen["damaged"]) == (root.pid, 0)
             assert seen["deadlocks"] == []
-            [queue] = [queue for queue in seen["queues"] if queue["maxsize"] == 50]
-            assert queue["put"] >= put and queue["depth"] <= 50
-            put = queue["put"]
+            [queue] = [queue for queue in seen["queues"] if queue["maxsize"] == 5000]
+            assert sum(certain) <= queue["put"] <= sum(possible) + started
+            assert queue["depth"] <= queue["put"]
             known = {process["pid"] for process in seen["processes"]}
             for lock in seen["locks"]:
                 assert lock["holder"] is None or lock["holder"]["pid"] in {None, *known}
@@ -148,7 +167,7 @@ def test_another_version_is_named(impostor, capfd):
 
 
 def test_a_file_that_is_no_arena_is_named(impostor, capfd):
-    for content, size in ((b"", 64 << 20), (header(7, 1 << 30), 64 << 20), (b"", 4096)):
+    for content, size in ((b"", 64 << 20), (header(8, 1 << 30), 64 << 20), (b"", 4096)):
         assert run("dump", str(impostor(content, size))) == 1
         assert "is damaged, or not complete yet" in capfd.readouterr().err
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import pathlib
 import pty
 import re
 import signal
@@ -104,6 +105,52 @@ def test_tables_follow_keys_and_the_terminal_is_left_as_it_was(tmp_path, capfd, 
         terminal.draw()
         assert terminal.has_left
         assert termios.tcgetattr(terminal.end) == terminal.before
+
+
+def test_a_process_has_a_page_with_its_stacks(tmp_path, capfd, top):
+    fake = tmp_path / "bin" / "py-spy"
+    fake.parent.mkdir()
+    fake.write_text(
+        "#!/bin/sh\n"
+        """echo '[{"thread_name": "MainThread", "os_thread_id": 1, "frames": """
+        """[{"name": "seen_by_pyspy", "filename": "/srv/sick.py", "line": 7}]}]'\n"""
+    )
+    fake.chmod(0o755)
+    with family(tmp_path, "fork") as root:
+        dump_when_asleep(root.pid, capfd)
+        terminal = top(str(root.pid), NO_COLOR="1", PATH=f"{fake.parent}:/usr/bin:/bin")
+        terminal.read_until("wanter")
+        terminal.press("/wanter\r")
+        terminal.read_until("[wanter]")
+        terminal.press("\r")
+        terminal.read_until("waits for")
+        terminal.read_until("held by")
+        terminal.press("s")
+        if not (pathlib.Path(sys.executable).parent / "py-spy").exists():
+            terminal.read_until("seen_by_pyspy (/srv/sick.py:7)")
+        terminal.press("\x1b")
+        terminal.read_until("RUNS, WAITS FOR")
+
+
+def test_a_trace_begins_and_ends_with_a_key(tmp_path, capfd, top, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with family(tmp_path, "fork") as root:
+        dump_when_asleep(root.pid, capfd)
+        terminal = top(str(root.pid), NO_COLOR="1")
+        terminal.read_until("wanter")
+        terminal.press("t")
+        terminal.read_until("t ends it")
+        terminal.press("t")
+        terminal.read_until("events, ")
+        # A second one ends with the command, and its file is complete as well.
+        terminal.press("t")
+        terminal.read_until("t ends it")
+        terminal.press("q")
+        assert terminal.process.wait(60) == 0
+        files = list(tmp_path.glob(f"procession-{root.pid}-*.json"))
+        assert files
+        for file in files:
+            assert "traceEvents" in json.loads(file.read_text())
 
 
 def test_the_screen_stays_when_the_family_ends(tmp_path, capfd, top):

@@ -40,7 +40,7 @@ pub(crate) enum Command {
     ///
     /// Values, keys and arguments of the program are never printed.
     #[command(
-        after_help = "Examples:\n  procession dump                 the only family\n  procession dump --seconds 10    as well: which queues grow, which workers fail\n  procession dump 4711            the family of process 4711\n  procession dump 4711 --json > report.json"
+        after_help = "Examples:\n  procession dump                 the only family\n  procession dump --seconds 10    as well: which queues grow, which workers fail\n  procession dump 4711            the family of process 4711\n  procession dump 4711 --stacks   as well: in which functions they are\n  procession dump 4711 --json > report.json"
     )]
     Dump {
         /// A process of the family; may be left out if there is only one family
@@ -48,6 +48,13 @@ pub(crate) enum Command {
         /// Print JSON
         #[arg(long)]
         json: bool,
+        /// Show as well which Python functions the threads of all processes are in
+        ///
+        /// It takes the right to trace the processes. It is done by py-spy if that is installed (pip install
+        /// 'procession[stacks]'). If not, Python 3.14 and later does it itself: then a few lines run in
+        /// the first thread of each process.
+        #[arg(long)]
+        stacks: bool,
         /// Look twice, so many seconds apart: then a queue that grows is told from one that is full
         #[arg(long, value_name = "SECONDS", value_parser = seconds)]
         seconds: Option<Duration>,

@@ -2,23 +2,52 @@
 
 use crate::findings::{look, Findings, Limits};
 use crate::text::{self, bytes, clean, label, pids, time};
-use crate::{json, pick, Failure};
+use crate::{json, pick, stacks, Failure};
 use procession_core::inspect::{FamilySnapshot, ObjectId};
 use std::io::{self, Write};
 use std::time::Duration;
 
+/// What is printed.
+pub(crate) struct How {
+    pub json: bool,
+    pub stacks: bool,
+}
+
 pub(crate) fn show(
     out: &mut dyn Write,
     pid: Option<u32>,
-    as_json: bool,
+    how: &How,
     pause: Option<Duration>,
     limits: &Limits,
 ) -> Result<(), Failure> {
     let found = look(&pick::family(pid)?, pause, limits)?;
-    if as_json {
-        writeln!(out, "{}", json::text(&json::family(&found)))?;
-    } else {
-        write(out, &found)?;
+    let processes = found.seen.processes.iter();
+    let living: Vec<u32> = processes
+        .filter(|process| process.pid != 0 && process.state.is_alive())
+        .map(|process| process.pid)
+        .collect();
+    let stacks = if how.stacks { stacks::of(&living) } else { Vec::new() };
+    let stacks: Vec<_> = living.into_iter().zip(stacks).collect();
+    if how.json {
+        let mut family = json::family(&found);
+        for process in family["processes"].as_array_mut().into_iter().flatten() {
+            if let Some((_, stacks)) = stacks.iter().find(|(pid, _)| process["pid"] == *pid) {
+                process["stacks"] = stacks::json(stacks);
+            }
+        }
+        writeln!(out, "{}", json::text(&family))?;
+        return Ok(());
+    }
+    write(out, &found)?;
+    if how.stacks {
+        writeln!(out, "\nstacks, innermost call first")?;
+    }
+    for (pid, stacks) in &stacks {
+        let process = found.seen.processes.iter().find(|process| process.pid == *pid);
+        writeln!(out, "  {}", process.map_or(pid.to_string(), label))?;
+        for line in stacks::lines(stacks) {
+            writeln!(out, "    {line}")?;
+        }
     }
     Ok(())
 }
@@ -47,7 +76,7 @@ fn write(out: &mut dyn Write, found: &Findings) -> io::Result<()> {
     }
     processes(out, seen)?;
     locks(out, seen)?;
-    queues(out, seen)?;
+    queues(out, found)?;
     pools(out, seen)?;
     others(out, seen)?;
     memory(out, seen)
@@ -74,7 +103,8 @@ fn made(seen: &FamilySnapshot, id: ObjectId) -> String {
 fn processes(out: &mut dyn Write, seen: &FamilySnapshot) -> io::Result<()> {
     let mut rows = Vec::new();
     for process in &seen.processes {
-        let mut waits = process.waits.iter().map(|wait| text::wait(wait, seen));
+        let waits = process.waits.iter().map(|wait| text::wait(wait, seen));
+        let mut waits = text::task(process.pid, seen).into_iter().chain(waits);
         let name = match process.role {
             Some(role) => format!("{} [{role}]", clean(&process.name)),
             None => clean(&process.name),
@@ -95,7 +125,16 @@ fn processes(out: &mut dyn Write, seen: &FamilySnapshot) -> io::Result<()> {
             rows.push(row);
         }
     }
-    let head = ["PID", "NAME", "STATE", "START", "AGE", "CPU", "PRIVATE", "WAITS FOR"];
+    let head = [
+        "PID",
+        "NAME",
+        "STATE",
+        "START",
+        "AGE",
+        "CPU",
+        "PRIVATE",
+        "RUNS, WAITS FOR",
+    ];
     section(out, "processes", &head, rows)?;
     let ended = seen.ended.iter().map(|ended| {
         let code = ended.exit_code.map_or("none noted".to_owned(), |code| code.to_string());
@@ -128,7 +167,8 @@ fn locks(out: &mut dyn Write, seen: &FamilySnapshot) -> io::Result<()> {
     )
 }
 
-fn queues(out: &mut dyn Write, seen: &FamilySnapshot) -> io::Result<()> {
+fn queues(out: &mut dyn Write, found: &Findings) -> io::Result<()> {
+    let seen = &found.seen;
     let rows = seen.queues.iter().map(|queue| {
         let about = if queue.is_depth_exact { "" } else { "<=" };
         vec![
@@ -141,6 +181,7 @@ fn queues(out: &mut dyn Write, seen: &FamilySnapshot) -> io::Result<()> {
                 queue.maxsize.to_string()
             },
             queue.put.to_string(),
+            found.oldest.get(&queue.id).map_or("-".to_owned(), |&age| time(age)),
             pids(&queue.getters),
             pids(&queue.putters),
             pids(&queue.joiners),
@@ -153,6 +194,7 @@ fn queues(out: &mut dyn Write, seen: &FamilySnapshot) -> io::Result<()> {
         "DEPTH",
         "LIMIT",
         "PUT",
+        "OLDEST",
         "WAITING TO GET",
         "TO PUT",
         "TO JOIN",
@@ -171,8 +213,11 @@ fn pools(out: &mut dyn Write, seen: &FamilySnapshot) -> io::Result<()> {
             pool.queued.to_string(),
             pool.running.to_string(),
             pool.done.to_string(),
+            pool.failed.to_string(),
             pool.uncollected.to_string(),
-            format!("{} ({busy} busy)", pool.workers.len()),
+            pool.median_us.map_or("-".to_owned(), text::micros),
+            pool.p99_us.map_or("-".to_owned(), text::micros),
+            format!("{} ({busy} busy, {} ended)", pool.workers.len(), pool.workers_ended),
             made(seen, pool.id),
         ]
     });
@@ -183,7 +228,10 @@ fn pools(out: &mut dyn Write, seen: &FamilySnapshot) -> io::Result<()> {
         "QUEUED",
         "RUNNING",
         "DONE",
+        "FAILED",
         "UNCOLLECTED",
+        "MEDIAN",
+        "99%",
         "WORKERS",
         "MADE AT",
     ];

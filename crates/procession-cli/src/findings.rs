@@ -3,10 +3,15 @@
 use crate::text::{self, bytes, clean, time};
 use procession_core::inspect::{
     deadlocks, lasting, may_be_deadlocked, self_waits, Deadlock, FamilySnapshot, InspectError, Inspector, ObjectId,
-    ProcessState,
+    ProcessState, QueueSeen,
 };
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;
+
+mod ages;
+mod slow;
+
+use ages::Ages;
 
 /// Time between two looks, if one shows what may be a deadlock.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -18,7 +23,7 @@ const APART_MS: u64 = 1_000;
 const WINDOW_MS: u64 = 60_000;
 
 /// The kinds of warnings.
-pub(crate) const WARNINGS: [&str; 10] = [
+pub(crate) const WARNINGS: [&str; 11] = [
     "first process gone",
     "stopped",
     "damaged",
@@ -28,6 +33,7 @@ pub(crate) const WARNINGS: [&str; 10] = [
     "lock held long",
     "queue grows",
     "workers replaced",
+    "slow task",
     "memory near limit",
 ];
 
@@ -44,6 +50,9 @@ pub struct Limits {
     /// A pool of which so many workers were killed, or ended with another exit code than 0
     #[arg(long, value_name = "WORKERS", default_value = "3", value_parser = clap::value_parser!(u64).range(1..))]
     replaced: u64,
+    /// A task that has run for so many times as long as 99 of 100 of its pool's last tasks, and for a second
+    #[arg(long, value_name = "TIMES", default_value = "10", value_parser = clap::value_parser!(u64).range(1..))]
+    task_times: u64,
     /// Shared memory of which so much is used, in per cent of what the family may have
     #[arg(long, value_name = "PERCENT", default_value = "90", value_parser = clap::value_parser!(u64).range(1..=100))]
     memory_percent: u64,
@@ -55,6 +64,7 @@ impl Default for Limits {
             lock_seconds: Duration::from_secs(10),
             queue_growth: 100,
             replaced: 3,
+            task_times: 10,
             memory_percent: 90,
         }
     }
@@ -86,6 +96,9 @@ pub struct Findings {
     pub deadlocks: Vec<Deadlock>,
     /// What is sick.
     pub warnings: Vec<Warning>,
+    /// Of queues with items: for how many milliseconds, or longer, the oldest one has lain there; only several looks show
+    /// it.
+    pub oldest: HashMap<ObjectId, u64>,
 }
 
 /// Look at a family, and up to three times more while what is seen may be a deadlock. If a pause is given, look once more
@@ -120,6 +133,7 @@ impl Sample {
 pub(crate) struct Watch {
     limits: Limits,
     samples: VecDeque<Sample>,
+    ages: Ages,
     /// Threads in deadlocks, and those that wait for their own locks.
     known: Vec<(u32, u32)>,
     /// Deadlocks that the look before the last one showed, and the last one does not. A thread of them may have been awake.
@@ -133,12 +147,14 @@ impl Watch {
         Self {
             limits,
             samples: VecDeque::new(),
+            ages: Ages::default(),
             known: Vec::new(),
             doubtful: Vec::new(),
             found: Findings {
                 seen: FamilySnapshot::default(),
                 deadlocks: Vec::new(),
                 warnings: Vec::new(),
+                oldest: HashMap::new(),
             },
         }
     }
@@ -178,6 +194,7 @@ impl Watch {
             self.samples.pop_front();
         }
         self.samples.push_back(sample);
+        self.found.oldest = self.ages.see(&self.found.seen);
         let seen = &self.found.seen;
         let mut found = deadlocks(&before, seen);
         let threads = |deadlock: &Deadlock| -> Vec<(u32, u32)> {
@@ -218,6 +235,7 @@ impl Watch {
         self.held(&mut explained, &mut warnings);
         self.growing(&mut warnings);
         self.replaced(&mut warnings);
+        warnings.extend(slow::tasks(seen, self.limits.task_times));
         self.memory(&mut warnings);
         debug_assert!(warnings.iter().all(|one| WARNINGS.contains(&one.kind)));
         self.found.warnings = warnings;
@@ -239,10 +257,10 @@ impl Watch {
             });
             (pool.id, (workers, if pool.state == "running" { gone } else { 0 }))
         };
-        let exact = seen.queues.iter().filter(|queue| queue.is_depth_exact);
+        let counted = seen.queues.iter().filter(|queue| is_counted(queue));
         Sample {
             taken_ms: seen.taken_ms,
-            depths: exact.map(|queue| (queue.id, queue.depth)).collect(),
+            depths: counted.map(|queue| (queue.id, queue.depth)).collect(),
             workers: seen.pools.iter().map(pool).collect(),
         }
     }
@@ -308,8 +326,7 @@ impl Watch {
 
     /// Queues that have only grown, over as many of the last looks as that is so.
     fn growing(&self, warnings: &mut Vec<Warning>) {
-        // Of a very long queue only an upper bound is known.
-        for queue in self.found.seen.queues.iter().filter(|queue| queue.is_depth_exact) {
+        for queue in self.found.seen.queues.iter().filter(|queue| is_counted(queue)) {
             let mut depths = self.samples.iter().rev();
             let (mut first, mut since) = (queue.depth, self.found.seen.taken_ms);
             depths.next();
@@ -374,6 +391,12 @@ impl Watch {
             });
         }
     }
+}
+
+/// Whether a queue's depth may be compared with that of another look. If its list changed while it was read, the depth may
+/// be far too large.
+fn is_counted(queue: &QueueSeen) -> bool {
+    queue.is_depth_exact || queue.is_long
 }
 
 /// What a single look shows of the family as a whole.

@@ -1,10 +1,9 @@
 //! A family as JSON. The names of the fields are stable, and documented in `docs/reference/command.md`.
 
 use crate::findings::{Findings, Warning};
+use crate::function;
 use crate::text::{self, steers};
-use procession_core::inspect::{
-    Deadlock, FamilySnapshot, HolderSeen, LockSeen, ObjectId, PoolSeen, ProcessSeen, QueueSeen, WaitSeen,
-};
+use procession_core::inspect::{Deadlock, HolderSeen, LockSeen, ObjectId, PoolSeen, ProcessSeen, QueueSeen, WaitSeen};
 use serde_json::{json, Value};
 use std::fmt::Write;
 
@@ -26,7 +25,7 @@ pub(crate) fn text(value: &Value) -> String {
 
 /// A whole snapshot, and what is wrong in it.
 pub fn family(found: &Findings) -> Value {
-    let mut value = snapshot(&found.seen);
+    let mut value = snapshot(found);
     if let Some(fields) = value.as_object_mut() {
         let deadlocks = found.deadlocks.iter().map(deadlock).collect();
         fields.insert("deadlocks".to_owned(), Value::Array(deadlocks));
@@ -63,7 +62,8 @@ fn warning(found: &Warning) -> Value {
     })
 }
 
-fn snapshot(seen: &FamilySnapshot) -> Value {
+fn snapshot(found: &Findings) -> Value {
+    let seen = &found.seen;
     let labelled = |id: ObjectId, mut object: Value| {
         object["name"] = json!(seen.name(id));
         object["made"] = json!(seen.made(id).map(ToString::to_string));
@@ -106,7 +106,7 @@ fn snapshot(seen: &FamilySnapshot) -> Value {
             json!({ "parties": one.parties, "is_broken": one.is_broken }),
             &one.waiters,
         )).collect::<Vec<_>>(),
-        "queues": seen.queues.iter().map(|one| labelled(one.id, queue(one))).collect::<Vec<_>>(),
+        "queues": seen.queues.iter().map(|one| labelled(one.id, queue(one, found.oldest.get(&one.id)))).collect::<Vec<_>>(),
         "pools": seen.pools.iter().map(|one| labelled(one.id, pool(one))).collect::<Vec<_>>(),
         "collections": seen.collections.iter().map(|one| labelled(
             one.id,
@@ -168,13 +168,14 @@ fn holder(seen: &HolderSeen) -> Value {
     json!({ "pid": seen.pid, "name": seen.name, "thread": seen.thread })
 }
 
-fn queue(seen: &QueueSeen) -> Value {
+fn queue(seen: &QueueSeen, oldest_ms: Option<&u64>) -> Value {
     json!({
         "id": seen.id.to_string(),
         "depth": seen.depth,
         "is_depth_exact": seen.is_depth_exact,
         "maxsize": seen.maxsize,
         "put": seen.put,
+        "oldest_ms": oldest_ms,
         "tasks_done": seen.tasks_done,
         "getters": seen.getters,
         "putters": seen.putters,
@@ -183,6 +184,7 @@ fn queue(seen: &QueueSeen) -> Value {
 }
 
 fn pool(seen: &PoolSeen) -> Value {
+    let ms = |micros: u64| micros as f64 / 1_000.0;
     json!({
         "id": seen.id.to_string(),
         "state": seen.state,
@@ -190,6 +192,10 @@ fn pool(seen: &PoolSeen) -> Value {
         "running": seen.running,
         "uncollected": seen.uncollected,
         "done": seen.done,
+        "failed": seen.failed,
+        "median_ms": seen.median_us.map(ms),
+        "p99_ms": seen.p99_us.map(ms),
+        "workers_ended": seen.workers_ended,
         "is_complete": seen.is_complete,
         "workers": seen.workers.iter().map(|worker| json!({
             "pid": worker.pid,
@@ -197,6 +203,8 @@ fn pool(seen: &PoolSeen) -> Value {
             "tasks_done": worker.tasks_done,
             "item_ms": worker.item_ms,
             "busy_ms": worker.busy_ms,
+            "tasks_failed": worker.tasks_failed,
+            "function": worker.function.as_deref().and_then(function::name),
         })).collect::<Vec<_>>(),
     })
 }

@@ -5,6 +5,7 @@
 mod args;
 mod dump;
 pub mod findings;
+mod function;
 mod http;
 pub mod json;
 mod listen;
@@ -13,6 +14,7 @@ mod pick;
 mod ps;
 #[cfg(test)]
 mod samples;
+mod stacks;
 mod text;
 mod top;
 mod trace;
@@ -66,9 +68,13 @@ pub fn run(words: impl IntoIterator<Item = OsString>) -> u8 {
         Command::Dump {
             pid,
             json,
+            stacks,
             seconds,
             limits,
-        } => dump::show(&mut out, pid, json, seconds, &limits),
+        } => {
+            let how = dump::How { json, stacks };
+            dump::show(&mut out, pid, &how, seconds, &limits)
+        }
         Command::Metrics {
             pid,
             seconds,

@@ -94,7 +94,7 @@ pub(crate) fn text(found: &Findings) -> String {
     family(&mut page, found);
     processes(&mut page, seen);
     names(&mut page, seen);
-    queues(&mut page, seen);
+    queues(&mut page, found);
     locks(&mut page, seen);
     pools(&mut page, seen);
     let mut left_out = page.metric(
@@ -242,7 +242,8 @@ fn names(page: &mut Page, seen: &FamilySnapshot) {
     }
 }
 
-fn queues(page: &mut Page, seen: &FamilySnapshot) {
+fn queues(page: &mut Page, found: &Findings) {
+    let seen = &found.seen;
     let listed = || {
         seen.queues
             .iter()
@@ -264,6 +265,15 @@ fn queues(page: &mut Page, seen: &FamilySnapshot) {
     );
     for (id, queue) in listed() {
         limit.sample(&[("queue", &id)], queue.maxsize as f64);
+    }
+    let mut oldest = page.metric(
+        "procession_queue_oldest_item_seconds",
+        "gauge",
+        "Age of a queue's oldest item, as far as several looks show it; 0: none, or not known.",
+    );
+    for (id, queue) in listed() {
+        let age = found.oldest.get(&queue.id).copied().unwrap_or(0);
+        oldest.sample(&[("queue", &id)], seconds(age));
     }
     let mut put = page.metric(
         "procession_queue_put_items_total",
@@ -351,10 +361,38 @@ fn pools(page: &mut Page, seen: &FamilySnapshot) {
     let mut done = page.metric(
         "procession_pool_done_tasks",
         "gauge",
-        "Tasks that a pool's present workers have finished.",
+        "Tasks that a pool's workers have finished, also with an error.",
     );
     for (id, pool) in listed() {
         done.sample(&[("pool", &id)], pool.done as f64);
+    }
+    let mut failed = page.metric(
+        "procession_pool_failed_tasks",
+        "gauge",
+        "Tasks that a pool's workers have finished with an error.",
+    );
+    for (id, pool) in listed() {
+        failed.sample(&[("pool", &id)], pool.failed as f64);
+    }
+    let mut times = page.metric(
+        "procession_pool_task_seconds",
+        "gauge",
+        "Time that this part of a pool's last tasks took at most.",
+    );
+    for (id, pool) in listed() {
+        for (quantile, micros) in [("0.5", pool.median_us), ("0.99", pool.p99_us)] {
+            if let Some(micros) = micros {
+                times.sample(&[("pool", &id), ("quantile", quantile)], micros as f64 / 1e6);
+            }
+        }
+    }
+    let mut ended = page.metric(
+        "procession_pool_workers_ended_total",
+        "counter",
+        "Workers of a pool that have ended after they had become ready.",
+    );
+    for (id, pool) in listed() {
+        ended.sample(&[("pool", &id)], pool.workers_ended as f64);
     }
     let mut workers = page.metric("procession_pool_workers", "gauge", "Workers of a pool, by state.");
     for (id, pool) in listed() {
@@ -374,63 +412,4 @@ fn pools(page: &mut Page, seen: &FamilySnapshot) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::samples::{family, queue};
-    use procession_core::inspect::FamilySnapshot;
-
-    fn page(seen: FamilySnapshot) -> String {
-        text(&Findings {
-            seen,
-            deadlocks: Vec::new(),
-            warnings: Vec::new(),
-        })
-    }
-
-    #[test]
-    fn labels_are_escaped_and_steer_nothing() {
-        let mut seen = family(10);
-        seen.processes[0].name = "a\"b\\c\nd\u{202e}".to_owned();
-        let text = page(seen);
-        assert!(text.contains("pid=\"100\",name=\"a\\\"b\\\\c?d?\"}"), "{text}");
-    }
-
-    #[test]
-    fn the_number_of_series_is_bounded() {
-        let mut seen = family(10);
-        let process = |pid| ProcessSeen {
-            pid,
-            ..seen.processes[0].clone()
-        };
-        seen.processes = (1..=5_000).map(process).collect();
-        seen.queues = (0..5_000).map(|cell| queue(cell, 0, 0)).collect();
-        let text = page(seen);
-        let series = text.lines().filter(|line| !line.starts_with('#')).count();
-        assert!(series < 1_200, "{series}");
-        assert!(text.contains("procession_left_out{root=\"100\",kind=\"queue\"} 4900\n"));
-        assert!(text.contains("procession_left_out{root=\"100\",kind=\"process\"} 4900\n"));
-    }
-
-    #[test]
-    fn no_series_comes_twice() {
-        let mut seen = family(10);
-        let with = |pid, state| ProcessSeen {
-            pid,
-            state,
-            ..seen.processes[0].clone()
-        };
-        let more = [
-            with(0, ProcessState::Starting),
-            with(0, ProcessState::Starting),
-            with(200, ProcessState::Dead),
-            with(200, ProcessState::Sleeping),
-            with(200, ProcessState::Dead),
-        ];
-        seen.processes.extend(more);
-        let text = page(seen);
-        let series: Vec<&str> = text.lines().filter_map(|line| Some(line.rsplit_once(' ')?.0)).collect();
-        let different: std::collections::HashSet<&&str> = series.iter().collect();
-        assert_eq!(series.len(), different.len());
-        assert!(text.contains("pid=\"200\"") && !text.contains("pid=\"0\""));
-    }
-}
+mod tests;

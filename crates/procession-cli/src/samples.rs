@@ -1,7 +1,8 @@
 //! Made-up families, for tests.
 
 use procession_core::inspect::{
-    FamilySnapshot, HolderSeen, LockSeen, ObjectId, ProcessSeen, ProcessState, QueueSeen, WaitSeen,
+    FamilySnapshot, HolderSeen, LockSeen, ObjectId, PoolSeen, PoolWorkerSeen, ProcessSeen, ProcessState, QueueSeen,
+    WaitSeen,
 };
 
 pub(crate) fn process(pid: u32, name: &str, waits: Vec<WaitSeen>) -> ProcessSeen {
@@ -28,12 +29,40 @@ pub(crate) fn queue(cell: u32, depth: u64, put: u64) -> QueueSeen {
         id: ObjectId::new(cell, 0),
         depth,
         is_depth_exact: true,
+        is_long: false,
         maxsize: 0,
         put,
         tasks_done: 0,
         getters: Vec::new(),
         putters: Vec::new(),
         joiners: Vec::new(),
+    }
+}
+
+/// A pool whose workers are these processes, all of them idle.
+pub(crate) fn pool(pids: &[u32]) -> PoolSeen {
+    let worker = |&pid: &u32| PoolWorkerSeen {
+        pid: Some(pid),
+        is_ready: true,
+        tasks_done: 0,
+        tasks_failed: 0,
+        item_ms: None,
+        busy_ms: 0,
+        function: None,
+    };
+    PoolSeen {
+        id: ObjectId::new(5, 0),
+        state: "running",
+        queued: 0,
+        running: 0,
+        uncollected: 0,
+        done: 0,
+        failed: 0,
+        workers_ended: 0,
+        median_us: None,
+        p99_us: None,
+        is_complete: true,
+        workers: pids.iter().map(worker).collect(),
     }
 }
 

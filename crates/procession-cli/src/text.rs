@@ -1,6 +1,9 @@
 //! How numbers, times and tables are written.
 
-use procession_core::inspect::{Deadlock, DeadlockMember, FamilySnapshot, ObjectId, ProcessSeen, WaitSeen};
+use crate::function;
+use procession_core::inspect::{
+    Deadlock, DeadlockMember, EndedProcess, FamilySnapshot, ObjectId, PoolWorkerSeen, ProcessSeen, WaitSeen,
+};
 use procession_core::CreationSite;
 use std::io::{self, Write};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
@@ -27,6 +30,15 @@ pub(crate) fn time(ms: u64) -> String {
         1_000..60_000 => format!("{}.{}s", ms / 1000, ms % 1000 / 100),
         60_000..3_600_000 => format!("{}m{:02}s", ms / 60_000, ms / 1000 % 60),
         _ => format!("{}h{:02}m", ms / 3_600_000, ms / 60_000 % 60),
+    }
+}
+
+/// A time in microseconds, with a unit.
+pub(crate) fn micros(micros: u64) -> String {
+    match micros {
+        0..1_000 => format!("{micros}us"),
+        1_000..10_000 => format!("{}.{}ms", micros / 1_000, micros % 1_000 / 100),
+        _ => time(micros / 1_000),
     }
 }
 
@@ -99,9 +111,11 @@ fn operation(wait: &WaitSeen, seen: &FamilySnapshot, word: &str) -> String {
     }
 }
 
-/// What a thread waits for, short: `acquire lock 64.1 2.0s (4711)`; the number in parentheses is the holder's.
+/// What a thread waits for, short: `lock 64.1 2.0s (4711)`; the number in parentheses is the holder's.
 pub(crate) fn short_wait(wait: &WaitSeen, seen: &FamilySnapshot) -> String {
     let (operation, time) = (operation(wait, seen, ""), time(wait.for_ms));
+    // There is one way to wait for a lock.
+    let operation = operation.strip_prefix("acquire ").unwrap_or(&operation);
     match holder(wait, seen) {
         Some(pid) => format!("{operation} {time} ({pid})"),
         None => format!("{operation} {time}"),
@@ -114,6 +128,40 @@ pub(crate) fn wait(wait: &WaitSeen, seen: &FamilySnapshot) -> String {
     match holder(wait, seen) {
         Some(pid) => format!("{operation}, held by {pid}, for {time}"),
         None => format!("{operation} for {time}"),
+    }
+}
+
+/// What task of a pool a process runs, and for how long: `task of shop.serve for 2.0s`.
+pub(crate) fn task(pid: u32, seen: &FamilySnapshot) -> Option<String> {
+    let (worker, for_ms) = worker(pid, seen)?;
+    let of = worker.function.as_deref().and_then(function::name);
+    let of = of.map_or(String::new(), |name| format!(" of {name}"));
+    Some(format!("task{of} for {}", time(for_ms)))
+}
+
+/// As [`task`], short: `serve() 2.0s`.
+pub(crate) fn short_task(pid: u32, seen: &FamilySnapshot) -> Option<String> {
+    let (worker, for_ms) = worker(pid, seen)?;
+    let name = worker.function.as_deref().and_then(function::name);
+    let name = name.map_or("task".to_owned(), |name| {
+        format!("{}()", name.rsplit('.').next().unwrap_or_default())
+    });
+    Some(format!("{name} {}", time(for_ms)))
+}
+
+/// The worker that a process is, and for how long it has run its task.
+fn worker(pid: u32, seen: &FamilySnapshot) -> Option<(&PoolWorkerSeen, u64)> {
+    let mut workers = seen.pools.iter().flat_map(|pool| &pool.workers);
+    let worker = workers.find(|worker| worker.pid == Some(pid))?;
+    Some((worker, worker.item_ms?))
+}
+
+/// How a process ended.
+pub(crate) fn cause(ended: &EndedProcess) -> String {
+    match ended.exit_code {
+        Some(0) => "exit code 0".to_owned(),
+        Some(code) => format!("failed: exit code {code}"),
+        None => "killed, or ended without its exit code noted".to_owned(),
     }
 }
 
@@ -278,6 +326,10 @@ mod tests {
         assert_eq!(time(999), "999ms");
         assert_eq!(time(61_000), "1m01s");
         assert_eq!(time(7_260_000), "2h01m");
+        assert_eq!(
+            [900, 1_900, 90_000, 2_000_000].map(micros),
+            ["900us", "1.9ms", "90ms", "2.0s"]
+        );
     }
 
     #[test]

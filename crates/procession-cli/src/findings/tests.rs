@@ -1,8 +1,8 @@
 //! Warnings, on made-up families.
 
 use super::*;
-use crate::samples::{deadlocked, family, queue};
-use procession_core::inspect::{EndedProcess, PoolSeen, PoolWorkerSeen};
+use crate::samples::{deadlocked, family, pool, queue};
+use procession_core::inspect::EndedProcess;
 
 fn watch(looks: Vec<FamilySnapshot>) -> Findings {
     let mut watch = Watch::new(Limits::default());
@@ -30,23 +30,7 @@ fn with_depth(taken_ms: u64, depth: u64) -> FamilySnapshot {
 
 fn with_workers(taken_ms: u64, pids: &[u32], ended: &[(u32, Option<i32>)]) -> FamilySnapshot {
     let mut seen = at(taken_ms);
-    let worker = |&pid: &u32| PoolWorkerSeen {
-        pid: Some(pid),
-        is_ready: true,
-        tasks_done: 0,
-        item_ms: None,
-        busy_ms: 0,
-    };
-    seen.pools = vec![PoolSeen {
-        id: ObjectId::new(5, 0),
-        state: "running",
-        queued: 0,
-        running: 0,
-        uncollected: 0,
-        done: 0,
-        is_complete: true,
-        workers: pids.iter().map(worker).collect(),
-    }];
+    seen.pools = vec![pool(pids)];
     let ended = ended.iter().map(|&(pid, exit_code)| EndedProcess {
         pid,
         name: String::new(),
@@ -232,4 +216,42 @@ fn memory_is_near_its_limit_from_90_per_cent_on() {
     assert_eq!(said(vec![with(899 << 20)]), []);
     let text = "90% of the shared memory are used: 900M of 1.0G".to_owned();
     assert_eq!(said(vec![with(900 << 20)]), [("memory near limit", text)]);
+}
+
+#[test]
+fn a_task_is_slow_beside_the_others() {
+    let busy = |item_ms, p99_us| {
+        let mut seen = with_workers(100_000, &[200, 201], &[]);
+        let pool = &mut seen.pools[0];
+        pool.p99_us = p99_us;
+        pool.workers[1].item_ms = Some(item_ms);
+        pool.workers[1].function = Some(b"\x80\x05\x8c\x04shop\x94\x8c\x05serve\x94\x93\x94K\0\x86\x94.".to_vec());
+        said(vec![seen])
+    };
+    let text =
+        "worker 201 of pool 5.0 has run a task of shop.serve for 5.0s; 99% of the last ones took no longer than 500ms";
+    assert_eq!(busy(5_000, Some(500_000)), [("slow task", text.to_owned())]);
+    assert_eq!(busy(4_999, Some(500_000)), []);
+    assert_eq!(busy(999, Some(10)), [], "nobody waits for long");
+    assert_eq!(busy(500_000, None), [], "it is not known what is usual");
+}
+
+#[test]
+fn a_queue_that_is_too_long_to_be_counted_grows_as_well() {
+    let looks = |is_long| {
+        let long = |taken_ms, depth| {
+            let mut seen = with_depth(taken_ms, depth);
+            (seen.queues[0].is_depth_exact, seen.queues[0].is_long) = (false, is_long);
+            seen
+        };
+        watch(vec![long(100_000, 20_000), long(102_000, 30_000)])
+    };
+    let found = looks(true);
+    assert_eq!(found.warnings[0].kind, "queue grows");
+    assert_eq!(found.oldest[&ObjectId::new(9, 0)], 2_000);
+    let found = looks(false);
+    assert!(
+        found.warnings.is_empty() && found.oldest.is_empty(),
+        "its list has changed on the way"
+    );
 }

@@ -1,10 +1,12 @@
 //! `procession top`: a family, again and again, in a terminal.
 
+mod page;
 mod rows;
 mod state;
 #[cfg(test)]
 mod tests;
 mod view;
+mod work;
 
 use crate::findings::Limits;
 use crate::{pick, Failure, MISUSED, UNREADABLE};
@@ -20,6 +22,7 @@ use std::mem::ManuallyDrop;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use work::Work;
 
 /// Gives the terminal back as it was.
 struct Restored;
@@ -117,11 +120,13 @@ fn watch(inspector: Inspector, state: &mut State, interval: Duration, signals: &
     // Its destructor would report that the cursor cannot be shown, on a stream that may be gone as well, and panic.
     let mut terminal = ManuallyDrop::new(ratatui::try_init()?);
     // Let go of when the family has ended: an open file keeps its memory.
+    let of = inspector.pid();
     let mut inspector = Some(inspector);
+    let mut work = Work::new();
     let mut next = Instant::now() + interval;
     loop {
         terminal.draw(|frame| view::draw(frame, state, has_colour))?;
-        if let Some(leave) = handle_keys(state, next, signals)? {
+        if let Some(leave) = handle_keys(state, next, signals, &mut work, of)? {
             return Ok(leave);
         }
         if Instant::now() >= next {
@@ -141,10 +146,19 @@ fn watch(inspector: Inspector, state: &mut State, interval: Duration, signals: &
     }
 }
 
-/// Handle what is typed until it is time for the `next` look, or until something was typed or the size of the terminal has
-/// changed.
-fn handle_keys(state: &mut State, next: Instant, signals: &Signals) -> io::Result<Option<Leave>> {
+/// Handle what is typed until it is time for the `next` look, or until something was typed, something that was asked for
+/// is there, or the size of the terminal has changed.
+fn handle_keys(
+    state: &mut State,
+    next: Instant,
+    signals: &Signals,
+    work: &mut Work,
+    of: u32,
+) -> io::Result<Option<Leave>> {
     loop {
+        if work.turn(state, of) {
+            return Ok(None);
+        }
         if let Some(signal) = signals.noted() {
             return Ok(Some(Leave::Signal(signal)));
         }

@@ -2,8 +2,9 @@
 
 use super::state::{Shown, State};
 use crate::text::{self, bytes, clean};
-use procession_core::inspect::ProcessState;
+use procession_core::inspect::{ObjectId, ProcessState};
 use std::cmp::Ordering;
+use std::collections::HashMap;
 
 /// A cell: its text, and the number by which it is sorted, if it is one.
 pub(super) struct Entry {
@@ -65,6 +66,20 @@ fn rate(rate: Option<f64>) -> Entry {
     }
 }
 
+fn lasting(ms: Option<u64>) -> Entry {
+    Entry {
+        text: ms.map_or("-".to_owned(), text::time),
+        number: ms.map(|ms| ms as f64),
+    }
+}
+
+fn short(micros: Option<u64>) -> Entry {
+    Entry {
+        text: micros.map_or("-".to_owned(), text::micros),
+        number: micros.map(|micros| micros as f64),
+    }
+}
+
 /// Several processes: one by its pid, more by their number.
 fn waiting(pids: &[u32]) -> Entry {
     let text = match pids {
@@ -85,12 +100,13 @@ const LABEL: &str = "NAME OR LINE";
 pub(super) fn head(shown: Shown) -> &'static [(&'static str, u16)] {
     match shown {
         Shown::Processes => &[
-            ("PID", 8),
+            ("PID", 7),
             ("NAME", 16),
             ("STATE", 8),
-            ("CPU%", 6),
-            ("PRIVATE", 8),
-            ("WAITS FOR", 0),
+            ("CPU%", 5),
+            ("PRIVATE", 7),
+            ("SHARED", 6),
+            ("RUNS, WAITS FOR", 0),
         ],
         Shown::Queues => &[
             ("QUEUE", 10),
@@ -98,21 +114,34 @@ pub(super) fn head(shown: Shown) -> &'static [(&'static str, u16)] {
             ("LIMIT", 9),
             ("IN/S", 8),
             ("OUT/S", 8),
+            ("OLDEST", 7),
             ("TO GET", 12),
             ("TO PUT", 12),
             (LABEL, 0),
         ],
-        Shown::Locks => &[("LOCK", 10), ("KIND", 6), ("HELD BY", 20), ("WAITING", 12), (LABEL, 0)],
-        Shown::Pools => &[
-            ("POOL", 10),
-            ("STATE", 11),
-            ("QUEUED", 8),
-            ("RUNNING", 8),
-            ("DONE", 9),
-            ("DONE/S", 8),
-            ("WORKERS", 14),
+        Shown::Locks => &[
+            ("LOCK", 10),
+            ("KIND", 6),
+            ("HELD BY", 20),
+            ("WAITING", 12),
+            ("LONGEST", 7),
             (LABEL, 0),
         ],
+        Shown::Pools => &[
+            ("POOL", 7),
+            ("STATE", 10),
+            ("QUEUED", 6),
+            ("RUNS", 4),
+            ("DONE", 7),
+            ("FAILED", 6),
+            ("DONE/S", 6),
+            ("MEDIAN", 6),
+            ("99%", 6),
+            ("BUSY", 5),
+            ("ENDED", 5),
+            (LABEL, 0),
+        ],
+        Shown::Deaths => &[("PID", 8), ("NAME", 24), ("HOW", 0)],
         Shown::Warnings => &[("KIND", 20), ("WHAT", 0)],
     }
 }
@@ -124,6 +153,7 @@ pub(super) fn of(state: &State) -> Vec<Row> {
         Shown::Queues => queues(state),
         Shown::Locks => locks(state),
         Shown::Pools => pools(state),
+        Shown::Deaths => deaths(state),
         Shown::Warnings => warnings(state),
     }
 }
@@ -132,6 +162,13 @@ fn processes(state: &State) -> Vec<Row> {
     let seen = state.seen();
     let row = |process: &procession_core::inspect::ProcessSeen| {
         let longest = process.waits.iter().max_by_key(|wait| wait.for_ms);
+        let waits = longest.map(|wait| text::short_wait(wait, seen));
+        // A task that waits is the reason why it takes so long.
+        let does = match (text::short_task(process.pid, seen), waits) {
+            (Some(task), Some(waits)) => format!("{waits} in {task}"),
+            (Some(one), None) | (None, Some(one)) => one,
+            (None, None) => "-".to_owned(),
+        };
         Row {
             cells: vec![
                 number(process.pid.into()),
@@ -139,7 +176,8 @@ fn processes(state: &State) -> Vec<Row> {
                 words(process.state.name()),
                 rate(state.cpu_share(process.pid)),
                 sized(process.private_bytes),
-                words(longest.map_or("-".to_owned(), |wait| text::short_wait(wait, seen))),
+                sized(process.shared_bytes),
+                words(does),
             ],
             is_notable: matches!(process.state, ProcessState::Stopped | ProcessState::Dead),
         }
@@ -161,6 +199,7 @@ fn queues(state: &State) -> Vec<Row> {
                 },
                 rate(moves.map(|moves| moves.inward)),
                 rate(moves.map(|moves| moves.outward)),
+                lasting(state.oldest(queue.id)),
                 waiting(&queue.getters),
                 waiting(&queue.putters),
                 words(text::name_or_line(state.seen(), queue.id)),
@@ -172,6 +211,13 @@ fn queues(state: &State) -> Vec<Row> {
 }
 
 fn locks(state: &State) -> Vec<Row> {
+    let mut longest: HashMap<ObjectId, u64> = HashMap::new();
+    for wait in state.seen().processes.iter().flat_map(|process| &process.waits) {
+        if let Some(id) = wait.object {
+            let known = longest.entry(id).or_default();
+            *known = wait.for_ms.max(*known);
+        }
+    }
     let row = |lock: &procession_core::inspect::LockSeen| {
         let holder = lock.holder.as_ref().map(|holder| match holder.pid {
             Some(pid) => format!("{pid} {}", clean(&holder.name)),
@@ -183,6 +229,7 @@ fn locks(state: &State) -> Vec<Row> {
                 words(lock.kind),
                 words(holder.unwrap_or_else(|| "-".to_owned())),
                 waiting(&lock.waiters),
+                lasting(longest.get(&lock.id).copied()),
                 words(text::name_or_line(state.seen(), lock.id)),
             ],
             is_notable: !lock.waiters.is_empty(),
@@ -201,14 +248,30 @@ fn pools(state: &State) -> Vec<Row> {
                 number(pool.queued),
                 number(pool.running),
                 number(pool.done),
+                number(pool.failed),
                 rate(state.rate(pool.id).map(|moves| moves.outward)),
-                words(format!("{busy} of {} busy", pool.workers.len())),
+                short(pool.median_us),
+                short(pool.p99_us),
+                words(format!("{busy}/{}", pool.workers.len())),
+                number(pool.workers_ended),
                 words(text::name_or_line(state.seen(), pool.id)),
             ],
-            is_notable: false,
+            is_notable: pool.failed > 0,
         }
     };
     state.seen().pools.iter().map(row).collect()
+}
+
+fn deaths(state: &State) -> Vec<Row> {
+    let row = |ended: &procession_core::inspect::EndedProcess| Row {
+        cells: vec![
+            number(ended.pid.into()),
+            words(clean(&ended.name)),
+            words(text::cause(ended)),
+        ],
+        is_notable: ended.exit_code != Some(0),
+    };
+    state.seen().ended.iter().map(row).collect()
 }
 
 fn warnings(state: &State) -> Vec<Row> {

@@ -1,7 +1,9 @@
 //! What `top` shows: the last snapshot, the rates since the one before, and what the user chose.
 
+use super::page;
 use super::rows::{self, Row};
 use crate::findings::{Findings, Limits, Watch};
+use crate::stacks::Stacks;
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use procession_core::inspect::{FamilySnapshot, ObjectId};
 use std::collections::HashMap;
@@ -14,11 +16,19 @@ pub(super) enum Shown {
     Queues,
     Locks,
     Pools,
+    Deaths,
     Warnings,
 }
 
 impl Shown {
-    pub(super) const ALL: [Self; 5] = [Self::Processes, Self::Queues, Self::Locks, Self::Pools, Self::Warnings];
+    pub(super) const ALL: [Self; 6] = [
+        Self::Processes,
+        Self::Queues,
+        Self::Locks,
+        Self::Pools,
+        Self::Deaths,
+        Self::Warnings,
+    ];
 
     pub(super) fn name(self) -> &'static str {
         match self {
@@ -26,6 +36,7 @@ impl Shown {
             Self::Queues => "queues",
             Self::Locks => "locks",
             Self::Pools => "pools",
+            Self::Deaths => "deaths",
             Self::Warnings => "warnings",
         }
     }
@@ -36,6 +47,20 @@ impl Shown {
 pub(super) struct Rate {
     pub inward: f64,
     pub outward: f64,
+}
+
+/// What the user has asked for that takes a while.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wish {
+    Stack(u32),
+    /// Begin a trace, or end it.
+    Trace,
+}
+
+/// The stacks of a process.
+pub(super) enum Stack {
+    Asked,
+    Seen(Stacks),
 }
 
 /// Counts that only grow, from which rates follow.
@@ -54,7 +79,14 @@ pub(super) struct State {
     pub(super) is_reversed: bool,
     pub(super) filter: String,
     pub(super) is_typing: bool,
-    pub(super) first_row: usize,
+    /// The row that keys act on, or the first line of a page.
+    pub(super) row: usize,
+    /// The process whose page is shown, and the row from which it was opened.
+    pub(super) page: Option<(u32, usize)>,
+    /// What was told last of something that takes a while.
+    pub(super) note: Option<String>,
+    wish: Option<Wish>,
+    stack: Option<(u32, Stack)>,
     /// Why there are no further snapshots.
     pub(super) ended: Option<String>,
     watch: Watch,
@@ -73,7 +105,11 @@ impl State {
             is_reversed: false,
             filter: String::new(),
             is_typing: false,
-            first_row: 0,
+            row: 0,
+            page: None,
+            note: None,
+            wish: None,
+            stack: None,
             ended: None,
             watch: Watch::new(limits),
             is_paused: false,
@@ -124,6 +160,30 @@ impl State {
         self.ended = Some(reason);
     }
 
+    pub(super) fn take_wish(&mut self) -> Option<Wish> {
+        self.wish.take()
+    }
+
+    pub(super) fn tell(&mut self, note: String) {
+        self.note = Some(note);
+    }
+
+    pub(super) fn set_stack(&mut self, pid: u32, stacks: Stacks) {
+        if self.stack.as_ref().is_some_and(|(of, _)| *of == pid) {
+            self.stack = Some((pid, Stack::Seen(stacks)));
+        }
+    }
+
+    pub(super) fn stack_of(&self, pid: u32) -> Option<&Stack> {
+        let (of, stack) = self.stack.as_ref()?;
+        (*of == pid).then_some(stack)
+    }
+
+    /// The least age of a queue's oldest item, in milliseconds.
+    pub(super) fn oldest(&self, id: ObjectId) -> Option<u64> {
+        self.watch.found.oldest.get(&id).copied()
+    }
+
     pub(super) fn rate(&self, id: ObjectId) -> Option<Rate> {
         self.rates.get(&id).copied()
     }
@@ -158,25 +218,39 @@ impl State {
                 KeyCode::Char(char) if !char.is_control() => self.filter.push(char),
                 _ => {}
             }
-            self.first_row = 0;
+            self.row = 0;
             return false;
         }
         let at = Shown::ALL.iter().position(|&one| one == self.shown).unwrap_or(0);
-        let last = self.rows().len().saturating_sub(1);
+        let last = match self.page {
+            Some((pid, _)) => page::lines(self, pid).len(),
+            None => self.rows().len(),
+        };
+        let last = last.saturating_sub(1);
         match key.code {
+            KeyCode::Esc if self.page.is_some() => self.leave_page(),
             KeyCode::Char('q') | KeyCode::Esc => return true,
+            KeyCode::Enter => self.open_page(),
+            KeyCode::Char('s') => {
+                self.open_page();
+                if let Some((pid, _)) = self.page {
+                    self.stack = Some((pid, Stack::Asked));
+                    self.wish = Some(Wish::Stack(pid));
+                }
+            }
+            KeyCode::Char('t') => self.wish = Some(Wish::Trace),
             KeyCode::Tab | KeyCode::Right => self.show(at + 1),
             KeyCode::BackTab | KeyCode::Left => self.show(at + Shown::ALL.len() - 1),
-            KeyCode::Char(number @ '1'..='5') => self.show(number as usize - '1' as usize),
-            KeyCode::Char('s') => self.sorted_by = (self.sorted_by + 1) % rows::head(self.shown).len(),
+            KeyCode::Char(number @ '1'..='6') => self.show(number as usize - '1' as usize),
+            KeyCode::Char('o') => self.sorted_by = (self.sorted_by + 1) % rows::head(self.shown).len(),
             KeyCode::Char('r') => self.is_reversed = !self.is_reversed,
             KeyCode::Char('/') => self.is_typing = true,
             KeyCode::Char(' ') => self.is_paused = !self.is_paused,
-            KeyCode::Down => self.first_row = (self.first_row + 1).min(last),
-            KeyCode::Up => self.first_row = self.first_row.saturating_sub(1),
-            KeyCode::PageDown => self.first_row = (self.first_row + 10).min(last),
-            KeyCode::PageUp => self.first_row = self.first_row.saturating_sub(10),
-            KeyCode::Home => self.first_row = 0,
+            KeyCode::Down => self.row = (self.row + 1).min(last),
+            KeyCode::Up => self.row = self.row.min(last).saturating_sub(1),
+            KeyCode::PageDown => self.row = (self.row + 10).min(last),
+            KeyCode::PageUp => self.row = self.row.min(last).saturating_sub(10),
+            KeyCode::Home => self.row = 0,
             _ => {}
         }
         false
@@ -184,7 +258,28 @@ impl State {
 
     fn show(&mut self, number: usize) {
         self.shown = Shown::ALL[number % Shown::ALL.len()];
-        (self.sorted_by, self.is_reversed, self.first_row) = (0, false, 0);
+        (self.sorted_by, self.is_reversed, self.row, self.page) = (0, false, 0, None);
+    }
+
+    /// Open the page of the process in the chosen row, if it is a process's.
+    fn open_page(&mut self) {
+        if self.page.is_some() || self.shown != Shown::Processes {
+            return;
+        }
+        let rows = self.rows();
+        let Some(row) = rows.get(self.row.min(rows.len().saturating_sub(1))) else {
+            return;
+        };
+        // A process that is being started has no pid yet.
+        if let Some(pid) = row.cells[0].text.parse().ok().filter(|&pid| pid != 0) {
+            (self.page, self.row) = (Some((pid, self.row)), 0);
+        }
+    }
+
+    fn leave_page(&mut self) {
+        if let Some((_, row)) = self.page.take() {
+            self.row = row;
+        }
     }
 }
 

@@ -1,10 +1,11 @@
 //! The screen of `top`, on a backend that keeps what is drawn.
 
-use super::state::State;
+use super::state::{State, Wish};
 use super::view::draw;
 use crate::findings::Limits;
-use crate::samples::{deadlocked, family};
+use crate::samples::{deadlocked, family, pool};
 use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use procession_core::inspect::EndedProcess;
 use ratatui::backend::TestBackend;
 use ratatui::style::Color;
 use ratatui::Terminal;
@@ -64,21 +65,27 @@ fn everything_fits_80_columns_and_24_lines_without_colour() {
     );
     assert_eq!(
         lines[1],
-        "1 processes (3)  2 queues (2)  3 locks (1)  4 pools (0)  5 warnings (0)"
+        "1 processes(3) 2 queues(2) 3 locks(1) 4 pools(0) 5 deaths(0) 6 warnings(0)"
     );
-    assert_eq!(lines[2], "PID^     NAME             STATE    CPU%   PRIVATE  WAITS FOR");
+    assert_eq!(
+        lines[2],
+        "PID^    NAME             STATE    CPU%  PRIVATE SHARED RUNS, WAITS FOR"
+    );
     assert_eq!(
         lines[5],
-        "103      alice?[31m       sleeping 0.0    5.0M     acquire lock 7.1 5.1s (102)"
+        "103     alice?[31m       sleeping 0.0   5.0M    0B     lock 7.1 5.1s (102)"
     );
     assert_eq!(
         lines[23],
-        "q quit  1-5 Tab table  s sort  r reverse  / filter  Space pause"
+        "q quit  1-6 table  Enter page  s stack  t trace  o r sort  / filter  Space stop"
     );
     press(&mut state, "3");
     assert!(!screen(&state, false, (80, 24)).1 && screen(&state, true, (80, 24)).1);
     let (lines, _) = screen(&state, false, (80, 24));
-    assert_eq!(lines[3], "7.1        lock   102 bob              103          -");
+    assert_eq!(
+        lines[3],
+        "7.1        lock   102 bob              103          5.1s    -"
+    );
 }
 
 #[test]
@@ -97,7 +104,7 @@ fn rows_are_sorted_reversed_and_filtered() {
     assert_eq!(first_words(&state), ["100", "102", "103"]);
     press(&mut state, "r");
     assert_eq!(first_words(&state), ["103", "102", "100"]);
-    press(&mut state, "2s");
+    press(&mut state, "2o");
     assert_eq!(first_words(&state), ["9.0", "8.0"], "by depth: 4, 12");
     press(&mut state, "1/BOB\n");
     assert_eq!(first_words(&state), ["102"]);
@@ -128,7 +135,7 @@ fn an_ended_family_stays_on_the_screen() {
 #[test]
 fn any_size_of_the_terminal_will_do() {
     let mut state = watching();
-    for shown in ["1", "2", "3", "4", "5"] {
+    for shown in ["1", "2", "3", "4", "5", "6"] {
         press(&mut state, shown);
         for size in [(1, 1), (10, 3), (30, 5), (250, 80)] {
             screen(&state, true, size);
@@ -144,8 +151,8 @@ fn a_deadlock_is_shown_on_every_table() {
     assert!(!screen(&state, false, (80, 24)).0[1].contains("DEADLOCK"));
     state.see(deadlocked(101_000), start + Duration::from_secs(1));
     let (lines, _) = screen(&state, false, (80, 24));
-    assert!(lines[1].ends_with("5 DEADLOCK (1)"), "{}", lines[1]);
-    press(&mut state, "5");
+    assert!(lines[1].ends_with("6 DEADLOCK(1)"), "{}", lines[1]);
+    press(&mut state, "6");
     let (lines, _) = screen(&state, false, (80, 24));
     let rows = &lines[3..5];
     assert_eq!(
@@ -168,5 +175,91 @@ fn wide_characters_keep_the_columns() {
     let buffer = terminal.backend().buffer();
     let at = |line: u16, column: u16| buffer.cell((column, line)).unwrap().symbol();
     // Behind the name's 16 columns: the state.
-    assert_eq!((at(3, 26), at(4, 26), at(3, 9)), ("s", "s", "\u{5b57}"));
+    assert_eq!((at(3, 25), at(4, 25), at(3, 8)), ("s", "s", "\u{5b57}"));
+}
+
+#[test]
+fn a_process_has_a_page() {
+    let mut state = watching();
+    state.press(KeyEvent::new(KeyCode::Down, KeyModifiers::NONE));
+    press(&mut state, "\n");
+    let (lines, is_coloured) = screen(&state, false, (80, 24));
+    assert!(!is_coloured);
+    assert_eq!(lines[2], "process    bob (102)");
+    assert!(
+        lines.contains(&"holds      lock 7.1, 1 waiting".to_owned()),
+        "{lines:?}"
+    );
+    assert!(lines[23].starts_with("Esc back"));
+    press(&mut state, "s");
+    assert_eq!(state.take_wish(), Some(Wish::Stack(102)));
+    assert!(screen(&state, false, (80, 24))
+        .0
+        .contains(&"stacks: looking".to_owned()));
+    state.set_stack(103, Err("another's".to_owned()));
+    state.set_stack(102, Err("no python".to_owned()));
+    let lines = screen(&state, false, (80, 24)).0;
+    assert!(lines.contains(&"  no stack: no python".to_owned()), "{lines:?}");
+    let mut seen = family(40);
+    seen.processes.truncate(1);
+    state.see(seen, Instant::now());
+    assert_eq!(screen(&state, false, (80, 24)).0[2], "process 102 is gone");
+    assert!(!state.press(KeyEvent::new(KeyCode::Esc, KeyModifiers::NONE)));
+    assert_eq!(first_words(&state), ["100"]);
+}
+
+#[test]
+fn pools_show_times_and_failures_and_workers_what_they_run() {
+    let mut seen = family(10);
+    let mut pool = pool(&[102, 103]);
+    (pool.done, pool.failed, pool.workers_ended) = (12, 3, 1);
+    (pool.median_us, pool.p99_us) = (Some(900), Some(2_000_000));
+    pool.workers[0].item_ms = Some(4_000);
+    pool.workers[0].function = Some(b"\x80\x05\x8c\x04shop\x94\x8c\x05serve\x94\x93\x94K\0\x86\x94.".to_vec());
+    pool.workers[1].item_ms = Some(7_000);
+    seen.pools = vec![pool];
+    let mut state = State::new(Limits::default());
+    state.see(seen, Instant::now());
+    let (lines, _) = screen(&state, false, (80, 24));
+    assert!(lines[4].ends_with("serve() 4.0s"), "{}", lines[4]);
+    assert!(lines[5].ends_with("lock 7.1 5.1s (102) in ta"), "{}", lines[5]);
+    press(&mut state, "4");
+    let (lines, _) = screen(&state, false, (80, 24));
+    let cells: Vec<&str> = lines[3].split_whitespace().collect();
+    assert_eq!(
+        cells,
+        ["5.0", "running", "0", "0", "12", "3", "-", "900us", "2.0s", "2/2", "1"]
+    );
+}
+
+#[test]
+fn deaths_have_a_cause() {
+    let mut seen = family(10);
+    let ended = |pid, exit_code| EndedProcess {
+        pid,
+        name: "clerk".to_owned(),
+        exit_code,
+    };
+    seen.ended = vec![ended(7, Some(0)), ended(8, Some(3)), ended(9, None)];
+    let mut state = State::new(Limits::default());
+    state.see(seen, Instant::now());
+    press(&mut state, "5");
+    let (lines, _) = screen(&state, false, (80, 24));
+    assert_eq!(lines[4], "8        clerk                    failed: exit code 3");
+    assert!(lines[5].ends_with("killed, or ended without its exit code noted"));
+}
+
+#[test]
+fn the_chosen_row_stays_on_the_screen() {
+    let mut seen = family(10);
+    let process = |pid| crate::samples::process(pid, "clerk", Vec::new());
+    seen.processes = (1_000..1_100).map(process).collect();
+    let mut state = State::new(Limits::default());
+    state.see(seen, Instant::now());
+    for _ in 0..60 {
+        state.press(KeyEvent::new(KeyCode::Down, KeyModifiers::NONE));
+    }
+    assert!(first_words(&state).contains(&"1060".to_owned()));
+    state.press(KeyEvent::new(KeyCode::Home, KeyModifiers::NONE));
+    assert_eq!(first_words(&state)[0], "1000");
 }

@@ -1,12 +1,13 @@
 //! The screen of `top`.
 
+use super::page;
 use super::rows::head;
 use super::state::{Shown, State};
 use crate::text::{bytes, clean, time};
 use ratatui::layout::{Constraint, Layout};
 use ratatui::style::{Color, Modifier, Style};
 use ratatui::text::{Line, Span};
-use ratatui::widgets::{Cell, Paragraph, Row, Table};
+use ratatui::widgets::{Cell, Paragraph, Row, Table, TableState};
 use ratatui::Frame;
 
 pub(super) fn draw(frame: &mut Frame<'_>, state: &State, has_colour: bool) {
@@ -24,10 +25,18 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, has_colour: bool) {
     } else {
         Style::new().add_modifier(Modifier::BOLD)
     };
+    frame.render_widget(Paragraph::new(foot_of(state)), foot);
+    if let Some((pid, _)) = state.page {
+        let lines = page::lines(state, pid);
+        // Lines may have gone since the last key.
+        let first = state.row.min(lines.len().saturating_sub(1));
+        let lines: Vec<Line<'_>> = lines.into_iter().skip(first).map(Line::from).collect();
+        frame.render_widget(Paragraph::new(lines), body);
+        return;
+    }
     let rows = state.rows();
-    // Rows may have gone since the last key.
-    let first_row = state.first_row.min(rows.len().saturating_sub(1));
-    let rows = rows.into_iter().skip(first_row).map(|row| {
+    let mut chosen = TableState::new().with_selected(state.row.min(rows.len().saturating_sub(1)));
+    let rows = rows.into_iter().map(|row| {
         let style = if row.is_notable { notable } else { Style::new() };
         Row::new(row.cells.into_iter().map(|cell| Cell::new(cell.text))).style(style)
     });
@@ -45,8 +54,10 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, has_colour: bool) {
         width => Constraint::Length(width),
     });
     let names = Row::new(names).style(Style::new().add_modifier(Modifier::REVERSED));
-    frame.render_widget(Table::new(rows, widths).header(names), body);
-    frame.render_widget(Paragraph::new(foot_of(state)), foot);
+    let table = Table::new(rows, widths)
+        .header(names)
+        .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
+    frame.render_stateful_widget(table, body, &mut chosen);
 }
 
 fn title_of(state: &State) -> Line<'static> {
@@ -72,6 +83,7 @@ fn tabs_of(state: &State) -> Line<'static> {
         state.seen().queues.len(),
         state.seen().locks.len(),
         state.seen().pools.len(),
+        state.seen().ended.len(),
         state.found().deadlocks.len() + state.found().warnings.len(),
     ];
     let mut spans = Vec::new();
@@ -86,13 +98,13 @@ fn tabs_of(state: &State) -> Line<'static> {
         };
         spans.push(Span::styled(
             format!(
-                "{} {} ({count})",
+                "{} {}({count})",
                 number + 1,
                 if is_urgent { "DEADLOCK" } else { shown.name() }
             ),
             style,
         ));
-        spans.push(Span::raw("  "));
+        spans.push(Span::raw(" "));
     }
     Line::from(spans)
 }
@@ -105,7 +117,14 @@ fn foot_of(state: &State) -> Line<'static> {
     if let Some(ended) = &state.ended {
         return Line::from(format!("{}   q quit", clean(ended)));
     }
-    let mut text = "q quit  1-5 Tab table  s sort  r reverse  / filter  Space pause".to_owned();
+    if let Some(note) = &state.note {
+        return Line::from(format!("{}   q quit", clean(note)));
+    }
+    let mut text = if state.page.is_some() {
+        "Esc back  s stack  t trace  arrows scroll  Space pause  q quit".to_owned()
+    } else {
+        "q quit  1-6 table  Enter page  s stack  t trace  o r sort  / filter  Space stop".to_owned()
+    };
     if state.is_paused() {
         text = format!("PAUSED  {text}");
     }

@@ -4,7 +4,7 @@ mod chrome;
 
 use crate::{pick, Failure, UNREADABLE};
 use chrome::Chrome;
-use procession_core::inspect::{InspectError, TraceEvent, Tracer};
+use procession_core::inspect::{InspectError, Inspector, TraceEvent, Tracer};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::{flag, low_level};
 use std::collections::{HashSet, VecDeque};
@@ -62,6 +62,26 @@ pub(crate) fn write(
     let inspector = pick::family(pid)?;
     let of = inspector.pid();
     let ending = Ending::on_signals()?;
+    let end = seconds.and_then(|seconds| Instant::now().checked_add(seconds));
+    let begun = || {
+        writeln!(out, "tracing the family of process {of}")?;
+        out.flush()
+    };
+    let (events, lost) = record(inspector, path, begun, || {
+        ending.flag.load(Relaxed) || end.is_some_and(|end| Instant::now() >= end)
+    })?;
+    writeln!(out, "{events} events, {lost} lost: {}", path.display())?;
+    Ok(())
+}
+
+/// Trace a family until it ends or `is_over`. `begun` is called when the trace is on. Returns how many events were written
+/// down, and how many were lost.
+pub(crate) fn record(
+    inspector: Inspector,
+    path: &Path,
+    begun: impl FnOnce() -> io::Result<()>,
+    is_over: impl Fn() -> bool,
+) -> Result<(u64, u64), Failure> {
     // Before the file is made: there is none of a family that cannot be traced.
     let mut tracer = inspector.trace()?;
     let file = File::create(path).map_err(|error| Failure {
@@ -69,17 +89,13 @@ pub(crate) fn write(
         message: format!("{}: {error}", path.display()),
     })?;
     let mut chrome = Chrome::begin(BufWriter::new(file))?;
-    writeln!(out, "tracing the family of process {of}")?;
-    out.flush()?;
-    let end = seconds.and_then(|seconds| Instant::now().checked_add(seconds));
-    let is_over = || ending.flag.load(Relaxed) || end.is_some_and(|end| Instant::now() >= end);
+    begun()?;
     let followed = follow(&mut tracer, &mut chrome, is_over);
     // The file is complete, whatever ended the trace.
     let (events, lost) = (chrome.events(), tracer.lost());
     chrome.end(lost)?;
     followed?;
-    writeln!(out, "{events} events, {lost} lost: {}", path.display())?;
-    Ok(())
+    Ok((events, lost))
 }
 
 /// What was read of a trace and is not written down yet.

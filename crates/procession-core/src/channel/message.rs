@@ -181,6 +181,17 @@ impl MessageHeader {
         &self.words
     }
 
+    /// A body that lies in the header itself, as an observer reads it from a copy.
+    pub(crate) fn short_body(&self) -> Option<Vec<u8>> {
+        let head = self.head.load(Relaxed);
+        let length = (head >> 8) as u8 as usize;
+        if head as u8 as u64 != KIND_INLINE || length > INLINE {
+            return None;
+        }
+        let words = self.words.iter().flat_map(|word| word.load(Relaxed).to_le_bytes());
+        Some(words.take(length).collect())
+    }
+
     /// SYNC: the head is written last and read first: a process that sees it (after a death, without any stamp) sees
     /// the words that it describes.
     fn head(&self) -> u64 {

@@ -31,6 +31,7 @@ pub(super) fn queue(
         id,
         depth: 0,
         is_depth_exact: true,
+        is_long: false,
         maxsize: 0,
         put: 0,
         tasks_done: 0,
@@ -56,6 +57,8 @@ pub(super) fn queue(
             // Too long, or taken apart meanwhile: all up to the tail may be there.
             seen.depth += words.tail.saturating_sub(at);
             seen.is_depth_exact = false;
+            // The segments before were there just now, so the tickets behind them were not taken.
+            seen.is_long = passed.len() > MOST_SEGMENTS;
             return Ok(seen);
         };
         seen.depth += part.full;
@@ -74,7 +77,11 @@ pub(super) fn pool(
     state: &PoolState,
 ) -> Look<(PoolSeen, SlotCounts)> {
     let mut counts = SlotCounts::default();
-    state.first_slots().iter().for_each(|slot| counts.count(slot));
+    let mut first = 0;
+    for slot in state.first_slots() {
+        counts.count(first, slot);
+        first += 1;
+    }
     let mut is_complete = true;
     for (number, (index, generation, slots)) in state.further().enumerate() {
         let cell = cells.block(index, generation);
@@ -84,8 +91,16 @@ pub(super) fn pool(
             is_complete = false;
             break;
         };
-        count_slots(file, &cell, slots, &mut counts)?;
+        count_slots(file, &cell, (first, slots), &mut counts)?;
+        first += slots;
     }
+    let past = state.past();
+    counts.times.sort_unstable();
+    // The smallest time that is not less than so many per cent of them.
+    let time_of = |percent: usize| {
+        let at = (counts.times.len() * percent).div_ceil(100).checked_sub(1)?;
+        counts.times.get(at).map(|nanos| nanos / 1_000)
+    };
     let ms = |nanos: u64| nanos / 1_000_000;
     let seen = PoolSeen {
         id,
@@ -93,7 +108,17 @@ pub(super) fn pool(
         queued: counts.queued,
         running: counts.running,
         uncollected: counts.finished,
-        done: counts.workers.iter().map(|worker| u64::from(worker.tasks_done)).sum(),
+        done: counts
+            .workers
+            .iter()
+            .fold(past.done, |sum, worker| sum.saturating_add(worker.tasks_done.into())),
+        failed: counts
+            .workers
+            .iter()
+            .fold(past.failed, |sum, worker| sum.saturating_add(worker.failed)),
+        workers_ended: past.workers,
+        median_us: time_of(50),
+        p99_us: time_of(99),
         is_complete,
         workers: counts
             .workers
@@ -104,20 +129,25 @@ pub(super) fn pool(
                 tasks_done: worker.tasks_done.into(),
                 item_ms: worker.item_since.map(|since| ms(now().saturating_sub(since))),
                 busy_ms: ms(worker.busy),
+                tasks_failed: worker.failed,
+                function: counts.function(worker).map(<[u8]>::to_vec),
             })
             .collect(),
     };
     Ok((seen, counts))
 }
 
-fn count_slots(file: &ArenaFile, cell: &CellSeen, slots: u32, counts: &mut SlotCounts) -> Look<()> {
+/// Count the slots of a segment, of which the first has the number `base`.
+fn count_slots(file: &ArenaFile, cell: &CellSeen, (base, slots): (u32, u32), counts: &mut SlotCounts) -> Look<()> {
     let size = size_of::<Slot>() as u64;
     for first in (0..slots).step_by(BATCH as usize) {
         if u64::from(first + BATCH) * size > cell.bytes {
             break;
         }
         let batch = file.read::<[Slot; BATCH as usize]>(cell.offset + u64::from(first) * size)?;
-        batch.iter().for_each(|slot| counts.count(slot));
+        for (slot, index) in batch.iter().zip(base + first..) {
+            counts.count(index, slot);
+        }
     }
     Ok(())
 }

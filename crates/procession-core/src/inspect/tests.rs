@@ -298,6 +298,7 @@ fn a_long_queue_has_an_upper_bound() {
     }
     let seen = Inspector::own().unwrap().snapshot().unwrap();
     assert_eq!((seen.queues[0].depth, seen.queues[0].is_depth_exact), (20_000, false));
+    assert!(seen.queues[0].is_long);
 }
 
 #[test]

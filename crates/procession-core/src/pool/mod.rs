@@ -13,6 +13,7 @@ mod job_record;
 mod job_table;
 mod monitor;
 mod parent;
+mod recent;
 mod room;
 pub(crate) mod seen;
 mod shared;

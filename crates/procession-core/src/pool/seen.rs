@@ -3,6 +3,7 @@
 use super::shared::{segment_len, Phase, PoolMemory, PoolSlot, SlotNote, Status, SEGMENTS};
 use crate::arena::seen::{token_parts, AnyBits};
 use crate::ids::Owner;
+use std::collections::HashMap;
 use std::mem::offset_of;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -24,7 +25,22 @@ pub(crate) struct WorkerSeen {
     pub item_since: Option<u64>,
     /// Nanoseconds spent on tasks that are over.
     pub busy: u64,
+    /// Tasks that failed.
+    pub failed: u64,
+    /// The slot of the task that it is about to claim, or runs.
+    pub task: u32,
 }
+
+/// What workers did that have ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PastSeen {
+    pub workers: u64,
+    pub done: u64,
+    pub failed: u64,
+}
+
+/// How many functions and running tasks of a pool are told apart.
+const MOST_FUNCTIONS: usize = 1_000;
 
 /// Counts of a pool's slots.
 #[derive(Clone, Debug, Default)]
@@ -34,14 +50,26 @@ pub(crate) struct SlotCounts {
     /// Finished, and not collected yet.
     pub finished: u64,
     pub workers: Vec<WorkerSeen>,
+    /// Times that the last tasks took, in nanoseconds.
+    pub times: Vec<u64>,
+    /// Of running tasks the slot of the function, by the task's own.
+    running_functions: HashMap<u32, u32>,
+    /// What defines each function, by its slot, if it is short.
+    functions: HashMap<u32, Vec<u8>>,
 }
 
 impl SlotCounts {
-    pub(crate) fn count(&mut self, slot: &PoolSlot) {
+    /// Count the slot of this number.
+    pub(crate) fn count(&mut self, index: u32, slot: &PoolSlot) {
         let Some(state) = slot.load() else { return };
         match state.status {
             Status::Pending => self.queued += 1,
-            Status::Running | Status::Cancelled => self.running += 1,
+            Status::Running | Status::Cancelled => {
+                self.running += 1;
+                if self.running_functions.len() < MOST_FUNCTIONS {
+                    self.running_functions.insert(index, slot.aux.load(Relaxed));
+                }
+            }
             Status::Done | Status::Raised => self.finished += 1,
             Status::Starting | Status::Ready => {
                 let since = slot.note(SlotNote::Since).load(Relaxed);
@@ -51,10 +79,24 @@ impl SlotCounts {
                     tasks_done: slot.aux.load(Relaxed),
                     item_since: (since != 0).then_some(since),
                     busy: slot.note(SlotNote::Busy).load(Relaxed),
+                    failed: slot.note(SlotNote::Failed).load(Relaxed),
+                    task: slot.next.load(Relaxed),
                 });
+                self.times.extend(slot.kept_times());
+            }
+            Status::Function if self.functions.len() < MOST_FUNCTIONS => {
+                if let Some(body) = slot.header.short_body() {
+                    self.functions.insert(index, body);
+                }
             }
             Status::Free | Status::Function | Status::Failed => {}
         }
+    }
+
+    /// What defines the function that a worker runs, as its face has written it; if it is short.
+    pub(crate) fn function(&self, worker: &WorkerSeen) -> Option<&[u8]> {
+        worker.item_since?;
+        Some(self.functions.get(self.running_functions.get(&worker.task)?)?)
     }
 }
 
@@ -78,6 +120,15 @@ impl PoolMemory {
             phase if phase == Phase::Run as u32 => "running",
             phase if phase == Phase::Close as u32 => "closed",
             _ => "terminated",
+        }
+    }
+
+    pub(crate) fn past(&self) -> PastSeen {
+        let past = &self.past.0;
+        PastSeen {
+            workers: past.workers.load(Relaxed),
+            done: past.done.load(Relaxed),
+            failed: past.failed.load(Relaxed),
         }
     }
 

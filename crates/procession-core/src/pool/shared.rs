@@ -154,6 +154,8 @@ pub(crate) enum SlotNote {
     Received = 3,
     /// Bytes of its results.
     Sent = 4,
+    /// Tasks that failed. The words behind it are `recent`'s.
+    Failed = 5,
 }
 
 impl PoolSlot {
@@ -197,6 +199,16 @@ pub(super) struct FeederWait {
 // Slots do not share cache lines.
 const _: () = assert!(std::mem::offset_of!(PoolMemory, first) % 64 == 0 && size_of::<PoolSlot>() == 128);
 
+/// What workers did that have ended, for observers. Only the parent writes it, when it frees a worker's slot.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub(super) struct Past {
+    pub workers: AtomicU64,
+    /// Tasks that they finished, and how many of these failed.
+    pub done: AtomicU64,
+    pub failed: AtomicU64,
+}
+
 /// The pool object.
 #[repr(C)]
 pub struct PoolMemory {
@@ -220,6 +232,7 @@ pub struct PoolMemory {
     /// Segments as blocks in transit. They belong to this object, so they outlive the parent as long as a worker refers
     /// to it.
     pub(super) segments: [AtomicU64; SEGMENTS],
+    pub(super) past: CacheLine<Past>,
     pub(super) first: [PoolSlot; FIRST as usize],
 }
 

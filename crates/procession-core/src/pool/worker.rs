@@ -242,7 +242,8 @@ impl Worker {
         let own = self.own_slot();
         // This comes before the result overwrites the arguments: see `Slots::reap`.
         own.note(SlotNote::Since).store(0, Relaxed);
-        own.add_to_note(SlotNote::Busy, now().saturating_sub(begin));
+        let took = now().saturating_sub(begin);
+        own.add_to_note(SlotNote::Busy, took);
         own.add_to_note(SlotNote::Sent, message.size() as u64);
         slot.header.discard();
         slot.header.post(message);
@@ -251,7 +252,9 @@ impl Worker {
         } else {
             Status::Raised
         };
-        own.aux.store(own.aux.load(Relaxed).wrapping_add(1), Relaxed);
+        let tasks = own.aux.load(Relaxed);
+        own.keep_time(tasks, took, verdict == Verdict::Raised);
+        own.aux.store(tasks.wrapping_add(1), Relaxed);
         self.view.trace(What::TaskEnd, index, state.generation);
         if !slot.swap(state, StateWord { status, ..state }) {
             let cancelled = StateWord {

@@ -148,6 +148,13 @@ impl Slots {
             self.view.leave_spinner(owner);
         }
         self.leave_function(records, record.function);
+        if let WorkerEnd::Worked { .. } = remains {
+            let past = &self.view.shared.past.0;
+            past.workers.fetch_add(1, Relaxed);
+            past.done.fetch_add(slot.aux.load(Relaxed).into(), Relaxed);
+            past.failed
+                .fetch_add(slot.note(SlotNote::Failed).load(Relaxed), Relaxed);
+        }
         slot.header.discard();
         slot.store(StateWord::of(Status::Free, generation, None));
         records.table.give_back(worker_index);

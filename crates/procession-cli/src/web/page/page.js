@@ -3,10 +3,10 @@
 import { arrange, bytes, clean, counted, element, objectsOf, time, write } from "./format.js";
 import { Graph, memberNames } from "./graph.js";
 import { charts, History } from "./history.js";
-import { link, makeTables, othersOf, waitOf } from "./tables.js";
+import { link, makeTables, othersOf, precise, taskOf, waitOf } from "./tables.js";
 
 const $ = (id) => document.getElementById(id);
-const TABLES = ["processes", "queues", "locks", "pools", "others", "deaths"];
+const TABLES = ["processes", "queues", "pools", "locks", "others", "deaths"];
 const VIEWS = [["", "Overview"], ...TABLES.map((name) => [name, name[0].toUpperCase() + name.slice(1)])];
 /** Rows of a table in the overview, and in its own view. */
 const FEW = 12;
@@ -142,6 +142,7 @@ function processView(id) {
           : (one.start_method ?? "-"),
       ],
       ["Role", one.role ?? "-"],
+      ["Runs", taskOf(current.family.tasks.get(pid))],
       [
         "Waits for",
         one.waits.length
@@ -201,8 +202,14 @@ function poolView(id) {
       ["Queued", `${pool.queued}${pool.is_complete ? "" : " or more"}`],
       ["Running", pool.running],
       ["Over, not collected", pool.uncollected],
-      ["Done by the present workers", pool.done],
-      ["Workers", pool.workers.length],
+      ["Done", `${pool.done}, ${pool.failed} of them failed`],
+      [
+        "Task times",
+        pool.median_ms === null
+          ? "-"
+          : `half of the last ones at most ${precise(pool.median_ms)}, 99% at most ${precise(pool.p99_ms)}`,
+      ],
+      ["Workers", `${pool.workers.length}; ${pool.workers_ended} have ended`],
     ],
     more,
   );
@@ -219,6 +226,7 @@ function queueView(id) {
       ["Items", `${queue.is_depth_exact ? "" : "at most "}${queue.depth}`],
       ["Limit", queue.maxsize || "none"],
       ["Put so far", queue.put],
+      ["Oldest item", queue.oldest_ms === null ? "-" : `${time(queue.oldest_ms)} or more`],
       ["Calls of task_done", queue.tasks_done],
       ["Waiting to get", pidLinks(queue.getters)],
       ["Waiting to put", pidLinks(queue.putters)],
@@ -323,7 +331,8 @@ function take(seen) {
   if (isPaused) return;
   const holders = new Map(seen.locks.map((lock) => [lock.id, lock.holder]));
   const names = new Map(objectsOf(seen).map((one) => [one.id, one.name]));
-  Object.assign(current, { seen, rates, family: { holders, names } });
+  const tasks = new Map(seen.pools.flatMap((pool) => pool.workers).map((worker) => [worker.pid, worker]));
+  Object.assign(current, { seen, rates, family: { holders, names, tasks } });
   drawSoon();
 }
 

@@ -148,6 +148,16 @@ export function waitOf(wait, family) {
   return parts;
 }
 
+/** What task of a pool a worker runs, in words. */
+export const taskOf = (worker) =>
+  worker && worker.item_ms !== null ? `${clean(worker.function ?? "task")} for ${time(worker.item_ms)}` : "-";
+
+/** A time in milliseconds that may be a fraction of one. */
+export function precise(ms) {
+  if (ms < 1) return `${Math.round(ms * 1000)}us`;
+  return ms < 10 ? `${ms.toFixed(1)}ms` : time(Math.round(ms));
+}
+
 const first = (title, kind) =>
   column(
     title,
@@ -191,6 +201,8 @@ export function makeTables(current) {
         numbers("CPU", share, (value) => `${value.toFixed(0)}%`),
         numbers("CPU time", (row) => row.cpu_ms, time),
         numbers("Private", (row) => row.private_bytes, bytes),
+        numbers("Shared", (row) => row.shared_bytes, bytes),
+        column("Runs", (row) => taskOf(family().tasks.get(row.pid))),
         column(
           "Waits for",
           (row) =>
@@ -216,6 +228,7 @@ export function makeTables(current) {
         numbers("Limit", (row) => row.maxsize || undefined),
         numbers("In", (row) => flow(row.id)?.inward, rate),
         numbers("Out", (row) => flow(row.id)?.outward, rate),
+        numbers("Oldest", (row) => row.oldest_ms, time),
         numbers("Put", (row) => row.put),
         column(
           "Waiting to get",
@@ -269,8 +282,11 @@ export function makeTables(current) {
         numbers("Queued", (row) => row.queued),
         numbers("Running", (row) => row.running),
         numbers("Done", (row) => row.done),
+        numbers("Failed", (row) => row.failed),
         numbers("Per second", (row) => flow(row.id)?.outward, rate),
-        numbers("Task time", (row) => flow(row.id)?.mean, time),
+        numbers("Median", (row) => row.median_ms, precise),
+        numbers("99%", (row) => row.p99_ms, precise),
+        numbers("Ended", (row) => row.workers_ended),
         column(
           "Workers",
           (row) => `${row.workers.length} (${row.workers.filter((worker) => worker.item_ms !== null).length} busy)`,
@@ -322,8 +338,10 @@ export function makeTables(current) {
           (row) => row.pid ?? 0,
         ),
         column("State", (row) => (row.item_ms !== null ? "busy" : row.is_ready ? "idle" : "starting")),
+        column("Task", (row) => (row.item_ms === null ? "-" : clean(row.function ?? "task"))),
         numbers("Task for", (row) => row.item_ms, time),
         numbers("Tasks done", (row) => row.tasks_done),
+        numbers("Failed", (row) => row.tasks_failed),
         numbers("Busy", (row) => row.busy_ms, time),
       ],
       (row) => row.pid ?? `gone ${row.number}`,
