@@ -39,6 +39,7 @@ fn locks_and_the_like() {
         "5",
         "lock acquire",
         "lock release",
+        "lock wait until free",
         "semaphore release",
         "condition notify",
         "barrier",

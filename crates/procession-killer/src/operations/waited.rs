@@ -253,6 +253,35 @@ fn locks() -> Vec<Waited> {
             },
         ),
         operation(
+            "lock wait until free, an acquire sleeps",
+            || {
+                let lock = Lock::create().expect("a lock");
+                assert!(lock.try_acquire().expect("a lock"));
+                let values = vec![lock.handle().to_bits()];
+                let after = move |_| {
+                    assert!(lock.release(), "it took nothing");
+                    is_through_alone();
+                    assert!(lock.try_acquire().expect("a lock"), "held by no process");
+                    "acquired".to_owned()
+                };
+                (values, Box::new(after))
+            },
+            Some(|values| {
+                let lock = Lock::attach(handle(values[0])).expect("the lock");
+                lock.acquire(soon()).expect("the lock");
+                assert!(lock.release());
+                through();
+            }),
+            |values| {
+                let lock = Lock::attach(handle(values[0])).expect("the lock");
+                move || {
+                    let waited = lock.wait_until_free_or(Deadline::Now, || false);
+                    assert!(matches!(waited, Err(WaitError::TimedOut)));
+                    forget(lock);
+                }
+            },
+        ),
+        operation(
             "semaphore release, an acquire sleeps",
             || {
                 let semaphore = Semaphore::create(0, 5).expect("a semaphore");
