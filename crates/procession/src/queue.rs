@@ -90,12 +90,24 @@ impl<T> Queue<T> {
     /// assert_eq!(orders.name().as_deref(), Some("orders"));
     /// # Ok::<(), procession::Error>(())
     /// ```
+    ///
+    /// ```
+    /// let jobs = procession::Queue::<u32>::named("jobs")?;
+    /// assert_eq!(jobs.name().as_deref(), Some("jobs"));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     #[track_caller]
     pub fn named(name: &str) -> Result<Self> {
         Self::create(0, Some(name))
     }
 
     /// As [`bounded`](Self::bounded), with a name, as [`named`](Self::named).
+    ///
+    /// ```
+    /// let jobs = procession::Queue::<u32>::bounded_named("jobs", 8)?;
+    /// assert_eq!(jobs.name().as_deref(), Some("jobs"));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     #[track_caller]
     pub fn bounded_named(name: &str, capacity: u64) -> Result<Self> {
         if capacity == 0 {

@@ -18,6 +18,10 @@ const MOST_OPEN: usize = 1 << 20;
 /// Length in nanoseconds of what has none.
 const INSTANT: u64 = 1;
 
+/// How many nanoseconds before a task's end its arrow begins: viewers that cut fractions of microseconds would find it
+/// outside of the task's slice.
+const BEFORE_END: u64 = 500;
+
 /// A place on a thread's track.
 #[derive(Clone, Copy)]
 struct Place {
@@ -71,8 +75,12 @@ pub(super) struct Chrome<W: Write> {
     items: HashMap<(ObjectId, u64), End>,
     held: HashMap<(ObjectId, u32), Place>,
     tasks: HashMap<(ObjectId, u64), Task>,
+    /// The arrows to tasks whose slices are not written yet, by process and thread: viewers want the slice first.
+    unwritten: HashMap<(u32, u32), Vec<(Place, Place)>>,
     /// When processes were found dead.
     deaths: HashMap<u32, u64>,
+    /// The programs of processes without a name, by their identifiers.
+    programs: HashMap<u32, String>,
     /// The name of an object, or the line that made it.
     labels: HashMap<ObjectId, String>,
     arrows: u64,
@@ -92,7 +100,9 @@ impl<W: Write> Chrome<W> {
             items: HashMap::new(),
             held: HashMap::new(),
             tasks: HashMap::new(),
+            unwritten: HashMap::new(),
             deaths: HashMap::new(),
+            programs: HashMap::new(),
             labels: HashMap::new(),
             arrows: 0,
         })
@@ -107,8 +117,13 @@ impl<W: Write> Chrome<W> {
         self.names.insert(process, name);
     }
 
-    /// Note the lines that made the family's objects.
+    /// Note the names of the family's objects, or the lines that made them, and which programs run.
     pub(super) fn note_objects(&mut self, seen: &FamilySnapshot) {
+        for process in seen.processes.iter().filter(|process| process.name.is_empty()) {
+            if !process.program.is_empty() {
+                self.programs.insert(process.pid, text::clean(&process.program));
+            }
+        }
         for (&id, label) in &seen.labels {
             let text = match (&label.name, &label.made) {
                 (Some(name), _) => text::escaped(name),
@@ -155,12 +170,17 @@ impl<W: Write> Chrome<W> {
                 None => Ok(()),
             },
             (What::TaskSubmit, Some(pool)) => {
-                self.moment(place, "submit", json!({ "pool": pool.to_string() }))?;
+                self.moment(
+                    place,
+                    "submit",
+                    json!({ "pool": self.text_of("", Some(pool)).trim_start() }),
+                )?;
                 self.task((pool, event.detail), |task| task.submit = Some(place))
             }
             (What::TaskStart, Some(pool)) => {
-                let about = format!("pool {pool}");
+                let about = self.text_of("pool", Some(pool));
                 self.tracks.entry(key).or_default().begun = Some((place, about, Vec::new()));
+                self.unwritten.insert((place.pid, place.thread), Vec::new());
                 self.task((pool, event.detail), |task| task.start = Some(place))
             }
             (What::TaskEnd, Some(pool)) => {
@@ -168,7 +188,11 @@ impl<W: Write> Chrome<W> {
                 self.task((pool, event.detail), |task| task.end = Some(place))
             }
             (What::TaskResult, Some(pool)) => {
-                self.moment(place, "result", json!({ "pool": pool.to_string() }))?;
+                self.moment(
+                    place,
+                    "result",
+                    json!({ "pool": self.text_of("", Some(pool)).trim_start() }),
+                )?;
                 self.task((pool, event.detail), |task| task.result = Some(place))
             }
             (What::ProcessStart, _) => self.mark(place, &format!("start of process {}", event.detail)),
@@ -213,7 +237,8 @@ impl<W: Write> Chrome<W> {
             }
         }
         for (process, pid) in std::mem::take(&mut self.processes) {
-            let name = self.names.remove(&process).unwrap_or_else(|| "process".to_owned());
+            let name = self.names.remove(&process).or_else(|| self.programs.get(&pid).cloned());
+            let name = name.unwrap_or_else(|| "process".to_owned());
             let about = |thread: u32, what: &str, name: &str| {
                 let args = json!({ "name": name });
                 json!({ "ph": "M", "pid": pid, "tid": thread, "name": what, "args": args })
@@ -262,7 +287,10 @@ impl<W: Write> Chrome<W> {
             "" => "task",
             name => name,
         };
-        self.open(key, Slice::Task, place, name, json!({ "of": about }))
+        self.open(key, Slice::Task, place, name, json!({ "of": about }))?;
+        let arrows = self.unwritten.remove(&(place.pid, place.thread)).unwrap_or_default();
+        let mut arrows = arrows.into_iter();
+        arrows.try_for_each(|(submit, start)| self.arrow("run", submit, start))
     }
 
     /// What takes no time: a slice all the same, because an arrow begins and ends at slices.
@@ -278,7 +306,7 @@ impl<W: Write> Chrome<W> {
 
     fn item(&mut self, queue: ObjectId, detail: u64, place: Place, is_put: bool) -> io::Result<()> {
         let (first, number) = (detail & ((1 << TICKET) - 1), detail >> TICKET);
-        let (name, text) = (if is_put { "put" } else { "get" }, format!("queue {queue}"));
+        let (name, text) = (if is_put { "put" } else { "get" }, self.text_of("queue", Some(queue)));
         self.moment(place, name, json!({ "queue": text, "items": number }))?;
         for ticket in first..first.saturating_add(number) {
             let ends = match (self.items.remove(&(queue, ticket)), is_put) {
@@ -306,7 +334,7 @@ impl<W: Write> Chrome<W> {
     fn in_queue(&mut self, queue: ObjectId, ticket: u64, put: Place, until: u64) -> io::Result<()> {
         self.span(
             "queue",
-            &format!("in queue {queue}"),
+            &format!("in {}", self.text_of("queue", Some(queue))),
             &format!("{queue}:{ticket}"),
             put,
             until,
@@ -344,17 +372,21 @@ impl<W: Write> Chrome<W> {
         let run = task.submit.zip(task.start).filter(|_| !task.has_run_arrow);
         task.has_run_arrow |= run.is_some();
         let result = task.end.zip(task.result);
+        let began = task.start.map_or(0, |start| start.time);
         if result.is_some() {
             self.tasks.remove(&id);
         }
         if let Some((submit, start)) = run {
-            self.arrow("run", submit, start)?;
+            match self.unwritten.get_mut(&(start.pid, start.thread)) {
+                Some(arrows) => arrows.push((submit, start)),
+                None => self.arrow("run", submit, start)?,
+            }
         }
         match result {
             Some((end, result)) => {
                 // An arrow begins in a slice, and the task's ends at this very moment.
                 let end = Place {
-                    time: end.time.saturating_sub(INSTANT),
+                    time: end.time.saturating_sub(BEFORE_END).max(began),
                     ..end
                 };
                 self.arrow("result", end, result)

@@ -4,7 +4,7 @@ mod chrome;
 
 use crate::{pick, Failure, UNREADABLE};
 use chrome::Chrome;
-use procession_core::inspect::{InspectError, Inspector, TraceEvent, Tracer};
+use procession_core::inspect::{InspectError, Inspector, ObjectId, TraceEvent, Tracer};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::{flag, low_level};
 use std::collections::{HashSet, VecDeque};
@@ -19,8 +19,10 @@ use std::time::{Duration, Instant};
 const POLL: Duration = Duration::from_millis(1);
 /// Between two looks at the names of processes that are new.
 const NAMES: Duration = Duration::from_millis(20);
-/// Between two looks at what else there is: whether the family lives, which line made each lock.
+/// Between two looks at what else there is: whether the family lives, and what its objects are called.
 const FAMILY: Duration = Duration::from_millis(500);
+/// As [`FAMILY`], while events of an object that is new wait for its name.
+const NEW: Duration = Duration::from_millis(50);
 
 /// Events that are written between two looks at the rings.
 const TURN: usize = 256;
@@ -106,6 +108,8 @@ struct Backlog {
     /// Processes that were met, and those of them that have no name yet.
     known: HashSet<u32>,
     nameless: HashSet<u32>,
+    /// Objects whose names were looked for.
+    asked: HashSet<ObjectId>,
 }
 
 impl Backlog {
@@ -119,6 +123,12 @@ impl Backlog {
             self.events.push_back(event);
         }
         Ok(is_filling)
+    }
+
+    /// The objects of the events that are next, of which no look has said yet what they are called.
+    fn new_objects(&self) -> Vec<ObjectId> {
+        let next = self.events.iter().take(TURN).filter_map(TraceEvent::object);
+        next.filter(|object| !self.asked.contains(object)).collect()
     }
 
     fn write<W: Write>(&mut self, chrome: &mut Chrome<W>, most: usize) -> io::Result<()> {
@@ -148,7 +158,10 @@ fn follow<W: Write>(tracer: &mut Tracer, chrome: &mut Chrome<W>, is_over: impl F
     let mut backlog = Backlog::default();
     let (mut names, mut family) = (Instant::now(), None::<Instant>);
     while !is_over() {
-        if family.is_none_or(|at| at.elapsed() >= FAMILY) {
+        let objects = backlog.new_objects();
+        let pause = if objects.is_empty() { FAMILY } else { NEW };
+        let is_due = family.is_none_or(|at| at.elapsed() >= pause);
+        if is_due {
             family = Some(Instant::now());
             match tracer.inspector().snapshot() {
                 Ok(seen) => chrome.note_objects(&seen),
@@ -156,6 +169,8 @@ fn follow<W: Write>(tracer: &mut Tracer, chrome: &mut Chrome<W>, is_over: impl F
                 // It only says more about what is traced: perhaps the next look does.
                 Err(_) => {}
             }
+            // It is asked for once: an object that is gone by now keeps its number alone.
+            backlog.asked.extend(&objects);
         }
         let mut is_filling = false;
         if backlog.events.len() < MOST_WAITING {
@@ -165,14 +180,20 @@ fn follow<W: Write>(tracer: &mut Tracer, chrome: &mut Chrome<W>, is_over: impl F
             names = Instant::now();
             backlog.name(tracer, chrome)?;
         }
-        backlog.write(chrome, TURN)?;
-        if !is_filling && backlog.events.is_empty() {
+        if is_due || objects.is_empty() {
+            backlog.write(chrome, TURN)?;
+        }
+        if !is_filling && (backlog.events.is_empty() || !objects.is_empty()) {
             std::thread::sleep(POLL);
         }
     }
     tracer.stop()?;
     backlog.read(tracer, true)?;
     backlog.name(tracer, chrome)?;
+    // What has ended by now has no name that could be found.
+    if let Ok(seen) = tracer.inspector().snapshot() {
+        chrome.note_objects(&seen);
+    }
     backlog.write(chrome, usize::MAX)?;
     Ok(())
 }

@@ -57,6 +57,12 @@ impl Barrier {
     }
 
     /// As [`new`](Self::new), with a name of at most 64 bytes, which the `procession` command shows.
+    ///
+    /// ```
+    /// let start = procession::Barrier::named("start", 2)?;
+    /// assert_eq!(start.name().as_deref(), Some("start"));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     #[track_caller]
     pub fn named(name: &str, parties: u32) -> Result<Self> {
         Self::made(parties, Some(name))

@@ -67,6 +67,12 @@ impl Condvar {
     }
 
     /// As [`new`](Self::new), with a name of at most 64 bytes, which the `procession` command shows.
+    ///
+    /// ```
+    /// let changed = procession::Condvar::named("changed")?;
+    /// assert_eq!(changed.name().as_deref(), Some("changed"));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     #[track_caller]
     pub fn named(name: &str) -> Result<Self> {
         Ok(Self {

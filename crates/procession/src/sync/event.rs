@@ -45,6 +45,12 @@ impl Event {
     }
 
     /// As [`new`](Self::new), with a name of at most 64 bytes, which the `procession` command shows.
+    ///
+    /// ```
+    /// let ready = procession::Event::named("ready")?;
+    /// assert_eq!(ready.name().as_deref(), Some("ready"));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     #[track_caller]
     pub fn named(name: &str) -> Result<Self> {
         Self::made(Some(name))

@@ -52,6 +52,12 @@ impl<T: Plain> Mutex<T> {
     }
 
     /// As [`new`](Self::new), with a name, as [`Lock::named`](crate::Lock::named).
+    ///
+    /// ```
+    /// let total = procession::Mutex::named("total", 5_u64)?;
+    /// assert_eq!(*total.lock()?, 5);
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     #[track_caller]
     pub fn named(name: &str, value: T) -> Result<Self> {
         Ok(Self {

@@ -36,6 +36,12 @@ impl Semaphore {
     }
 
     /// As [`new`](Self::new), with a name of at most 64 bytes, which the `procession` command shows.
+    ///
+    /// ```
+    /// let slots = procession::Semaphore::named("slots", 2)?;
+    /// assert_eq!(slots.name().as_deref(), Some("slots"));
+    /// # Ok::<(), procession::Error>(())
+    /// ```
     #[track_caller]
     pub fn named(name: &str, permits: u32) -> Result<Self> {
         Self::made(permits, label(Some(name)), sync::Semaphore::labelled)
