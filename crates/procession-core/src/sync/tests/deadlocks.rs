@@ -202,6 +202,49 @@ fn a_stopped_holder_is_none() {
     assert_eq!(reap(holder), 0);
 }
 
+/// A child that holds `its` and waits for `mine`, which this thread holds, once both are held.
+fn opposite(its: &RLock, mine: &RLock) -> i32 {
+    let told = board();
+    let child = fork(|| {
+        its.acquire(Deadline::Now).unwrap();
+        told.add(0);
+        mine.acquire(Deadline::Never).is_ok()
+    });
+    wait_until(|| told.get(0) == 1 && asleep(Kind::RLock) == 1);
+    child
+}
+
+#[test]
+fn a_stopped_member_is_one_still() {
+    set_mode(Mode::Raise).unwrap();
+    let (mine, its) = (RLock::create().unwrap(), RLock::create().unwrap());
+    mine.acquire(Deadline::Now).unwrap();
+    let child = opposite(&its, &mine);
+    // SAFETY: signals to a child of this process that is not reaped.
+    let signal = |number| unsafe { libc::kill(child, number) };
+    signal(libc::SIGSTOP);
+    let end = its.acquire(Deadline::Never);
+    assert!(matches!(end, Err(WaitError::Other(Error::Deadlock(_)))));
+    mine.release();
+    signal(libc::SIGCONT);
+    assert_eq!(reap(child), 0);
+}
+
+#[test]
+fn the_death_of_a_member_ends_a_deadlock() {
+    let (mine, its) = (RLock::create().unwrap(), RLock::create().unwrap());
+    mine.acquire(Deadline::Now).unwrap();
+    let child = opposite(&its, &mine);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            wait_until_it_looked();
+            kill(child);
+        });
+        assert!(matches!(its.acquire(Deadline::Never), Err(WaitError::OwnerDied(_))));
+    });
+    reap(child);
+}
+
 #[test]
 fn a_wait_that_has_to_give_the_lock_is_not_chosen() {
     set_mode(Mode::Raise).unwrap();
