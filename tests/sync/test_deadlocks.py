@@ -84,20 +84,21 @@ def by_acquire(one, two, barrier):
 def condition(kind):
     lock, condition = ctx.Lock(), ctx.Condition(getattr(ctx, kind)())
     barrier = ctx.Barrier(2)
-    first = start(notices_nothing, lock, condition, barrier)
+    first = start(is_notified_in_vain, lock, condition, barrier)
     second = start(wants, lock, condition, barrier)
     first.join()
     second.join()
 
-def notices_nothing(lock, condition, barrier):
+def is_notified_in_vain(lock, condition, barrier):
     with lock, condition:
         barrier.wait()
-        condition.wait(0.05)
+        condition.wait()
         say("went on")
 
 def wants(lock, condition, barrier):
     barrier.wait()
     with condition:
+        condition.notify()
         try:
             with lock:
                 say("went on")
