@@ -20,14 +20,20 @@ pub(super) struct Head {
     pub owner: AtomicU32,
     /// That process's identifier.
     pub pid: AtomicU32,
-    /// The position of the next event: grows by one each. Positions that fall on the head have none. A position whose
-    /// event never comes is a lost one.
+    /// The position of the next event: grows by one each, also from one process of the ring to the next. Positions that
+    /// fall on the head have none. A position whose event never comes is a lost one.
     pub next: AtomicU64,
-    reserved: [u64; 6],
+    /// The position from which on events are this process's.
+    pub first: AtomicU64,
+    reserved: [u64; 5],
 }
 
 /// Slots in whose place the head lies.
 pub(super) const HEAD: u64 = (size_of::<Head>() / size_of::<EventSlot>()) as u64;
+
+/// From here on a new process begins anew: a slot knows positions that are less than 2^33 apart, and one that was cleared
+/// must not look like a later one. Nor is a damaged position kept.
+const MOST_POSITIONS: u64 = 1 << 32;
 
 const _: () = assert!(size_of::<Head>() == 64 && size_of::<EventSlot>() == 32);
 
@@ -136,7 +142,16 @@ impl Head {
         for number in HEAD..=mask {
             self.slot(number).clear();
         }
-        self.next.store(HEAD, Relaxed);
+        // DEATH: an observer that has not read what the dead process wrote counts it by these two. They stay true if
+        // this process dies as well.
+        let next = self.next.load(Relaxed);
+        let first = if (HEAD..MOST_POSITIONS).contains(&next) {
+            next
+        } else {
+            HEAD
+        };
+        self.next.store(first, Relaxed);
+        self.first.store(first, Relaxed);
         self.pid.store(pid, Relaxed);
         self.owner.store(owner.to_bits(), Release);
     }

@@ -65,16 +65,27 @@ impl<'a> RingSeen<'a> {
         if owner == 0 {
             return 0;
         }
+        let mut lost = 0;
         if owner != cursor.owner {
+            let end = self.head.next.load(Acquire);
+            let first = self.head.first.load(Relaxed).min(end);
+            // What the earlier processes of this ring wrote since it was read is gone.
+            if cursor.next < first {
+                lost = events_between(cursor.next, first, self.slots.len() as u64);
+            }
             *cursor = Cursor {
                 owner,
                 pid: self.head.pid.load(Relaxed),
-                next: HEAD,
+                next: if cursor.next > end {
+                    first
+                } else {
+                    cursor.next.max(first)
+                },
                 waited: 0,
             };
         }
         let before = events.len();
-        let lost = self.read_on(cursor, all, events);
+        lost += self.read_on(cursor, all, events);
         // SYNC: if the ring was taken over, the owner changed before anything else did.
         fence(Acquire);
         if self.head.owner.load(Relaxed) == owner {

@@ -122,6 +122,24 @@ fn a_ring_that_another_process_took_over_is_read_from_its_begin() {
 }
 
 #[test]
+fn what_a_dead_process_wrote_and_nobody_read_is_lost() {
+    let (memory, mut cursor) = (Memory::new(), Cursor::default());
+    memory.write(0..4);
+    assert_eq!(memory.read(&mut cursor, false).0.len(), 4);
+    memory.write(4..7);
+    memory.take_over(2);
+    // Two processes came and went between two looks, the second without an event.
+    memory.write(7..9);
+    memory.take_over(3);
+    memory.take_over(4);
+    memory.write(9..11);
+    assert_eq!(memory.read(&mut cursor, false), (vec![9, 10], 5));
+    assert_eq!(memory.read(&mut cursor, true), (vec![], 0));
+    // To an observer that finds the ring only now, it is as new.
+    assert_eq!(memory.read(&mut Cursor::default(), true), (vec![9, 10], 9));
+}
+
+#[test]
 fn memory_that_is_no_ring_is_refused_and_damage_is_survived() {
     let memory = Memory::new();
     assert!(RingSeen::over(&memory.0[..8]).is_none(), "no slot but the head's");
