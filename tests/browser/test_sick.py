@@ -94,7 +94,7 @@ def test_a_queue_that_grows_is_a_warning(watch, tmp_path):
     script.write_text(GROWS)
     grows = watch(script, ready="ready")
     page = grows.page
-    items = page.locator("#table-queues tbody td").first
+    items = page.locator("#table-queues tbody td").nth(1)
     for text, more in [("0", 5), ("5", 200), ("205", 1000)]:
         items.get_by_text(text, exact=True).wait_for()
         grows.process.stdin.write(f"{more}\n")

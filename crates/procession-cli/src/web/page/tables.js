@@ -255,8 +255,8 @@ export function makeTables(current) {
       [
         plainId("Lock"),
         column("Kind", (row) => row.kind),
-        name(),
-        made(),
+        // One column, so that the table fits beside the others.
+        column("Name or line", (row) => clean(row.name ?? row.made ?? "-")),
         column("Held by", (row) =>
           row.holder
             ? row.holder.pid
