@@ -63,7 +63,13 @@ fn of(source: &str) -> (String, Vec<String>) {
 fn every_public_function_is_used_in_an_example_of_its_file() {
     let (mut count, mut missing) = (0, BTreeSet::new());
     for file in files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
-        let (examples, names) = of(&std::fs::read_to_string(&file).unwrap());
+        let source = std::fs::read_to_string(&file).unwrap();
+        assert!(
+            !source.contains("```no_run") && !source.contains("```ignore"),
+            "{}",
+            file.display()
+        );
+        let (examples, names) = of(&source);
         let is_used = |name: &String| {
             ["(", "::<"]
                 .iter()

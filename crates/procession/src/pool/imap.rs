@@ -14,7 +14,7 @@ use std::fmt;
 ///
 /// Dropping it cancels what is not done, as [`cancel`](Self::cancel) does, and frees the workers.
 ///
-/// ```no_run
+/// ```
 /// # fn square(n: u64) -> u64 { n * n }
 /// let pool = procession::Pool::new(2)?;
 /// for result in pool.imap(square, 0..)?.take(3) {

@@ -29,7 +29,7 @@ use workers::{lock, Start, WorkerSet, Workers};
 /// that task fails; the worker is replaced. Dropping the pool stops its workers at once, like
 /// [`terminate`](Self::terminate).
 ///
-/// ```no_run
+/// ```
 /// fn square(n: u64) -> u64 {
 ///     n * n
 /// }
@@ -131,7 +131,7 @@ impl Pool {
     /// Set the time limit of each item submitted from now on. An item that runs for longer than `limit` fails with
     /// [`Error::TaskTimedOut`]; its worker is stopped and replaced.
     ///
-    /// ```no_run
+    /// ```
     /// # use std::time::Duration;
     /// fn sleep(seconds: u64) {
     ///     std::thread::sleep(Duration::from_secs(seconds));
@@ -322,7 +322,7 @@ impl Pool {
     /// Return the result or the error of `f` for each item, in order: what fails, even by the death of its worker,
     /// loses no other. So each item is a task of its own, which costs some microseconds.
     ///
-    /// ```no_run
+    /// ```
     /// fn half(n: u32) -> u32 {
     ///     assert!(n % 2 == 0, "{n} is odd");
     ///     n / 2

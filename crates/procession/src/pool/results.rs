@@ -92,7 +92,7 @@ pub(super) fn free_workers(job: &Job) {
 /// Dropping it cancels what is not done, as [`cancel`](Self::cancel) does: no worker goes on for results that have no
 /// taker. [`detach`](Self::detach) lets the tasks go on.
 ///
-/// ```no_run
+/// ```
 /// # fn square(n: u64) -> u64 { n * n }
 /// let pool = procession::Pool::new(2)?;
 /// let pending = pool.map_async(square, 0..3)?;
@@ -274,7 +274,7 @@ impl<R: DeserializeOwned> MapResult<R> {
 /// Dropping it cancels the call if it is not done: no worker goes on for a result that has no taker.
 /// [`detach`](Self::detach) lets it go on.
 ///
-/// ```no_run
+/// ```
 /// # fn square(n: u64) -> u64 { n * n }
 /// let pool = procession::Pool::new(2)?;
 /// let pending = pool.apply_async(square, 3)?;
