@@ -228,7 +228,7 @@ fn pools_show_times_and_failures_and_workers_what_they_run() {
     let cells: Vec<&str> = lines[3].split_whitespace().collect();
     assert_eq!(
         cells,
-        ["5.0", "running", "0", "0", "12", "3", "-", "900us", "2.0s", "2/2", "1"]
+        ["5.0", "running", "0", "0", "12", "3", "-", "900us", "2.0s", "2/2", "1", "-"]
     );
 }
 

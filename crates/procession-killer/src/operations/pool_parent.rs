@@ -13,8 +13,8 @@ use procession_core::{Deadline, WaitError};
 use std::mem::forget;
 use std::time::Duration;
 
-/// Slots that a pool has before it must add some, apart from the one at which its queue starts.
-pub(super) const SLOTS: usize = 63;
+/// Slots that a pool has before it must add some, apart from those at which its queues start.
+pub(super) const SLOTS: usize = 61;
 /// The time limit of a task that is to exceed it.
 pub(super) const TIMEOUT: Duration = Duration::from_millis(2);
 

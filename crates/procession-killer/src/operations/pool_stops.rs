@@ -253,7 +253,7 @@ fn parents() -> Vec<Pooled> {
             // The other worker has a slot, too.
             || {
                 let mut parent = Parent::new(JobOptions::default(), false, SLOTS - 1);
-                parent.slots = 2 * SLOTS + 1;
+                parent.slots = SLOTS + 64;
                 parent
             },
             Some(SLOTS as u8 - 2),
