@@ -183,6 +183,7 @@ def test_a_run_that_does_not_ask_loads_no_more_than_the_package(pytester, monkey
         "import sys\n\ndef test_it():\n"
         "    loaded = {name for name in sys.modules if name.startswith('procession')}\n"
         "    assert loaded - {'procession.pytest_plugin'} == "
-        "{'procession', 'procession._errors', 'procession.context', 'procession.process'}\n"
+        "{'procession', 'procession._errors', 'procession._pickling', 'procession.context', "
+        "'procession.process'}\n"
     )
     pytester.runpytest_subprocess(*PLUGINS).assert_outcomes(passed=1)
