@@ -65,6 +65,8 @@ class Condition(RLock, threading.Condition):
 
         The lock must be held, exactly once.
         """
+        if not self._is_owned():
+            raise RuntimeError("cannot wait on un-acquired lock")
         try:
             return threading.Condition.wait(self, timeout)
         except BaseException:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import pathlib
 import pickle
+import subprocess
 import sys
 
 import pytest
 
 import procession
+from tests.conftest import PACKAGE_FOLDER
 from tests.sight.family import dump, program, run
 from tests.waiting import until
 
@@ -167,3 +169,19 @@ def test_commands_show_names_and_escape_what_a_terminal_would_obey(tmp_path: pat
     [queue] = [one for one in seen["queues"] if one["name"] == "orders"]
     [info] = [line for line in metrics.splitlines() if 'name="orders"' in line]
     assert f'object="{queue["id"]}",kind="queue"' in info and info.endswith(" 1")
+
+
+def test_the_line_is_the_program_s_whatever_made_the_first_object(tmp_path):
+    """Parts of the package that lie in folders of their own make objects too."""
+    script = tmp_path / "program.py"
+    script.write_text(
+        "import procession\n"
+        "counter = procession.actor(list)\n"
+        "lock = procession.Lock()\n"
+        "print([one.made for one in procession.snapshot().locks if 'program' in str(one.made)])\n"
+        "procession.actor.terminate(counter)\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": PACKAGE_FOLDER}
+    command = [sys.executable, str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+    assert done.stdout.endswith("program.py:3']\n") and done.stderr == ""

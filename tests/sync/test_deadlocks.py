@@ -18,7 +18,7 @@ from tests.conftest import PACKAGE_FOLDER
 LONG = 60
 
 PROGRAM = """
-import os, random, signal, sys, threading, time
+import os, random, signal, subprocess, sys, threading, time
 import procession
 
 def say(*words):
@@ -124,6 +124,28 @@ def correct():
     gate.release()
     waiter.join()
     stopped.join()
+    say("done")
+
+def handler_releases():
+    lock = ctx.Lock()
+    lock.acquire()
+    signal.signal(signal.SIGCHLD, lambda number, frame: lock.release())
+    sleeper = subprocess.Popen(["sleep", "1"])
+    lock.acquire()
+    sleeper.wait()
+    say("done")
+
+def takes(lock):
+    with lock:
+        pass
+
+def thread_terminates():
+    lock = ctx.RLock()
+    with lock:
+        child = ctx.Process(target=takes, args=(lock,))
+        child.start()
+        threading.Timer(1, child.terminate).start()
+        child.join()
     say("done")
 
 def holds(locks, told):
@@ -262,6 +284,11 @@ def test_a_condition_gets_its_lock_again(program, method, kind):
 @pytest.mark.parametrize("mode", ["report", "raise"])
 def test_correct_programs_are_silent(program, method, mode):
     assert ended(program(method, mode, "correct")) == (["done"], "")
+
+
+@pytest.mark.parametrize("case", ["handler_releases", "thread_terminates"])
+def test_what_a_handler_or_another_thread_will_end_is_none(program, method, case):
+    assert ended(program(method, "raise", case)) == (["done"], "")
 
 
 def test_the_environment_has_the_mode(program):

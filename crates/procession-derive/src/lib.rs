@@ -39,7 +39,7 @@ fn plain(input: &DeriveInput) -> Result<Tokens> {
             const fn is_copy<T: ::core::marker::Copy>() {}
             #(is_plain::<#types>();)*
             is_copy::<#name>();
-            assert!(
+            ::core::assert!(
                 ::core::mem::size_of::<#name>() == 0 #(+ ::core::mem::size_of::<#types>())*,
                 "a struct with padding is not plain: order its fields by size, or add one that fills the gap"
             );

@@ -37,10 +37,9 @@ fn caller(py: Python<'_>) -> Option<(String, u32)> {
     static PACKAGE: Cached<String> = Cached::new();
     // SAFETY: attached; the frame is borrowed from the running thread.
     let mut frame = unsafe { Bound::from_borrowed_ptr_or_opt(py, ffi::PyEval_GetFrame().cast()) }?;
-    // The current frame is that of one of the package's own modules, which all lie in its folder.
     let package = PACKAGE.get_or_make(|| {
-        let file = file_of(&frame).ok_or(())?;
-        file.to_str().map(folder).map_err(drop)
+        let file: String = py.import("procession")?.getattr("__file__")?.extract()?;
+        PyResult::Ok(folder(&file))
     });
     let package = package.map_or("", String::as_str);
     for _ in 0..DEPTH {

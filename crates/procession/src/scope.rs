@@ -5,6 +5,7 @@ use crate::{wire, Builder, JoinError, JoinHandle, Portable, Result};
 use serde::de::DeserializeOwned;
 use serde::Serialize;
 use std::fmt;
+use std::marker::PhantomData;
 use std::ops::Deref;
 use std::panic::{catch_unwind, resume_unwind, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -89,7 +90,7 @@ impl Scope {
     /// assert_eq!((map.get("one")?, map.get("three")?), (Some(3), Some(5)));
     /// # Ok::<(), procession::Error>(())
     /// ```
-    pub fn spawn<L, R>(&self, f: fn(L::Owned) -> R, args: L) -> Result<ScopedJoinHandle<R>>
+    pub fn spawn<L, R>(&self, f: fn(L::Owned) -> R, args: L) -> Result<ScopedJoinHandle<'_, R>>
     where
         L: Lend,
         R: Portable,
@@ -110,7 +111,7 @@ impl Scope {
     /// })?;
     /// # Ok::<(), procession::Error>(())
     /// ```
-    pub fn spawn_by<L, R>(&self, builder: Builder, f: fn(L::Owned) -> R, args: L) -> Result<ScopedJoinHandle<R>>
+    pub fn spawn_by<L, R>(&self, builder: Builder, f: fn(L::Owned) -> R, args: L) -> Result<ScopedJoinHandle<'_, R>>
     where
         L: Lend,
         R: Portable,
@@ -123,7 +124,8 @@ impl Scope {
         });
         let mut children = self.children.lock().unwrap_or_else(PoisonError::into_inner);
         children.push(Arc::clone(&child));
-        Ok(ScopedJoinHandle { handle, child })
+        let scope = PhantomData;
+        Ok(ScopedJoinHandle { handle, child, scope })
     }
 
     /// Join the children that the program has not joined. Returns the error of the first one.
@@ -137,7 +139,11 @@ impl Scope {
 
 /// A handle of a child of a [`scope`](scope()). Dropped, it leaves the joining to the scope.
 ///
-/// It dereferences to a [`JoinHandle`], for all that does not take the handle.
+/// It dereferences to a [`JoinHandle`], for all that does not take the handle. It cannot leave its scope:
+///
+/// ```compile_fail
+/// procession::scope(|scope| scope.spawn(|n: u64| n * n, &7));
+/// ```
 ///
 /// ```
 /// procession::scope(|scope| {
@@ -148,27 +154,29 @@ impl Scope {
 /// })?;
 /// # Ok::<(), procession::Error>(())
 /// ```
-pub struct ScopedJoinHandle<R> {
+pub struct ScopedJoinHandle<'scope, R> {
     handle: JoinHandle<R>,
     child: Arc<Scoped>,
+    scope: PhantomData<&'scope Scope>,
 }
 
-impl<R: DeserializeOwned> ScopedJoinHandle<R> {
+impl<R: DeserializeOwned> ScopedJoinHandle<'_, R> {
     /// Wait for the process to end and return what its function returned.
     pub fn join(self) -> Result<R, JoinError> {
+        let end = self.handle.join();
         self.child.joined.store(true, Ordering::SeqCst);
-        self.handle.join()
+        end
     }
 }
 
-impl<R> Deref for ScopedJoinHandle<R> {
+impl<R> Deref for ScopedJoinHandle<'_, R> {
     type Target = JoinHandle<R>;
     fn deref(&self) -> &JoinHandle<R> {
         &self.handle
     }
 }
 
-impl<R> fmt::Debug for ScopedJoinHandle<R> {
+impl<R> fmt::Debug for ScopedJoinHandle<'_, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.handle.fmt(f)
     }

@@ -65,7 +65,7 @@ fn a_child_that_failed_is_an_error_of_the_scope_unless_it_was_joined() {
                 .spawn_by(by(method), |text: String| text, &"fine".to_owned())
                 .unwrap();
             scope.spawn_by(by(method), fail, &1).unwrap();
-            scope.spawn_by(by(method), fail, &2)
+            scope.spawn_by(by(method), fail, &2).map(drop)
         });
         assert!(matches!(error, Err(Error::Join(JoinError::Panicked { message, .. })) if message == "too small: 1"));
         let joined = scope(|scope| Ok(scope.spawn_by(by(method), fail, &2)?.join()));

@@ -102,9 +102,9 @@ fn output(program: &OsStr, words: &[&OsStr], patience: Duration) -> Result<Vec<u
         let _ = child.kill();
     }
     let status = child.wait().map_err(|error| error.to_string())?;
-    // It ends with the program's output.
-    let _ = reader.join();
+    // Not joined before: a program that this one has started may hold the other end for long.
     let (out, error) = read.map_err(|_| "it took too long".to_owned())?;
+    let _ = reader.join(); // it has ended
     if status.success() {
         return Ok(out);
     }

@@ -47,7 +47,7 @@ pub use map::Arena;
 pub(crate) use reference_log::has_no_references;
 
 pub use object::{exists, Object, Ref};
-pub(crate) use object::{link, look_up, unlink};
+pub(crate) use object::{link, look_up, name_of, unlink};
 pub(crate) use word::Receiver;
 
 /// Give back memory that has been idle for long. A waiting process calls this from time to time.

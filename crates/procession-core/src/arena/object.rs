@@ -129,8 +129,7 @@ impl<T: Object> Ref<T> {
 
     /// The name that the object was made with.
     pub fn name(&self) -> Option<String> {
-        let (arena, _) = here().ok()?;
-        arena.cell_of(self.handle)?.name(arena)
+        name_of(self.handle)
     }
 
     fn over(handle: Handle, cell: &Cell) -> Self {
@@ -182,6 +181,12 @@ impl<T: Object> Drop for Ref<T> {
         drop(held);
         arena.end(ended);
     }
+}
+
+/// The name that the program gave an object.
+pub(crate) fn name_of(handle: Handle) -> Option<String> {
+    let (arena, _) = here().ok()?;
+    arena.cell_of(handle)?.name(arena)
 }
 
 /// The object behind a handle, ended or not, for recovery after a death. It may be freed at any time: check again after

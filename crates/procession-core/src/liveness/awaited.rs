@@ -33,11 +33,15 @@ pub(crate) enum Target {
     Process(Owner),
 }
 
-/// The waits of a living process without a deadline, as far as it is known for what they are, and of which thread.
-pub(crate) fn endless_waits(owner: Owner) -> Vec<EndlessWait> {
+/// The waits of a living process without a deadline, as far as it is known for what they are, and of which thread. Those
+/// of threads that are awake are left out: such a thread may have just taken what it waited for. `me`: the thread that
+/// asks, of this process.
+pub(crate) fn endless_waits(owner: Owner, me: Option<u32>) -> Vec<EndlessWait> {
     let waits = living(owner).map_or(&[][..], |entry| &entry.waits);
     let numbered = waits.iter().enumerate();
-    numbered.filter_map(|(place, wait)| read(owner, place, wait)).collect()
+    let all = numbered.filter_map(|(place, wait)| read(owner, place, wait));
+    all.filter(|seen| seen.stamp & 1 == 0 || me == Some(seen.thread))
+        .collect()
 }
 
 fn living(owner: Owner) -> Option<&'static ProcessEntry> {
@@ -49,8 +53,9 @@ fn living(owner: Owner) -> Option<&'static ProcessEntry> {
 fn read(owner: Owner, place: usize, wait: &Wait) -> Option<EndlessWait> {
     let stamp = wait.stamp.load(Ordering::Acquire);
     let distance = wait.word.load(Ordering::Acquire);
+    let endless = wait.endless.load(Ordering::Acquire);
     let object = wait.object.load(Ordering::Relaxed);
-    let target = match wait.endless.load(Ordering::Acquire) {
+    let target = match endless {
         Wait::FOR_OBJECT => Target::Object {
             kind: Kind::from_number(wait.kind.load(Ordering::Relaxed).try_into().ok()?)?,
             handle: Handle::from_bits(object)?,
@@ -119,16 +124,21 @@ pub(crate) fn all_programs() -> Option<Vec<Owner>> {
             (life.stage() == Stage::Live).then_some((owner, entry.is_serving()))
         })
         .collect::<Option<Vec<_>>>()?;
-    let is_member = |pid| table.in_use().any(|(_, entry)| entry.life().pid() == pid);
     // A fork server does only what others ask it to.
     let programs = all.into_iter().filter(|(_, serves)| !serves).map(|(owner, _)| owner);
-    (!crate::arena::awaits_a_newcomer(is_member)).then(|| programs.collect())
+    Some(programs.collect())
 }
 
-/// Whether the process has a handler for a signal that may come by itself: of a timer, or from another part of the
-/// program. Such a handler may do anything. True if the kernel does not say.
+/// Whether something in the arena belongs to a process that has not begun yet. Looks at all cells.
+pub(crate) fn some_process_will_begin() -> bool {
+    let is_member =
+        |pid| table::table().is_some_and(|table| table.in_use().any(|(_, entry)| entry.life().pid() == pid));
+    crate::arena::awaits_a_newcomer(is_member)
+}
+
+/// Whether the process has a handler for a signal that may come, which may do anything. True if the kernel does not say.
 pub(crate) fn handles_signals(owner: Owner) -> bool {
-    living(owner).is_none_or(|entry| proc::handles_timers(entry.life().pid()))
+    living(owner).is_none_or(|entry| proc::handles_signals(entry.life().pid()))
 }
 
 /// Note how many threads of the engine's own this process has.

@@ -20,7 +20,7 @@ mod waits;
 pub(crate) use abandoned::{has_root, is_abandoned};
 pub(crate) use awaited::{
     all_programs, deadlock, deadlock_word, endless_waits, handles_signals, is_at, note_helpers, program_threads,
-    EndlessWait, Target,
+    some_process_will_begin, EndlessWait, Target,
 };
 pub(crate) use births::{forget_inherited, fork_born_after, Forks};
 pub(crate) use death::{

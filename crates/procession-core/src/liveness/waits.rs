@@ -10,6 +10,25 @@ use std::sync::atomic::{fence, AtomicU32, AtomicU64, Ordering};
 /// An announced wait; withdrawn when dropped.
 pub(crate) struct Announced(Option<&'static Wait>);
 
+impl Announced {
+    /// The thread is about to sleep. Until it wakes, it acquires and releases nothing.
+    pub(crate) fn sleeping(&self) {
+        if let Some(wait) = self.0 {
+            let stamp = wait.stamp.load(Ordering::Relaxed);
+            wait.stamp.store((stamp | 1).wrapping_add(1), Ordering::Release);
+        }
+    }
+
+    /// The thread is about to look whether it has to wait any longer. It may take what it waits for.
+    pub(crate) fn awake(&self) {
+        if let Some(wait) = self.0 {
+            let stamp = wait.stamp.load(Ordering::Relaxed);
+            // SYNC: before the change, a Release, by which the thread takes a lock: a reader of that sees this.
+            wait.stamp.store(stamp | 1, Ordering::Relaxed);
+        }
+    }
+}
+
 /// How long a wait may last, and whether it continues an earlier one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WaitKind {
@@ -65,7 +84,9 @@ pub(crate) fn announce_join(pid: u32, manner: WaitKind) -> Announced {
         object: owner.to_bits().into(),
         endless: Wait::FOR_PROCESS,
     };
-    announce_at(entry, table.join_word(target), about, manner)
+    let announced = announce_at(entry, table.join_word(target), about, manner);
+    announced.sleeping(); // it does nothing else meanwhile
+    announced
 }
 
 fn announce_at(entry: &'static ProcessEntry, distance: u64, about: About, manner: WaitKind) -> Announced {
@@ -78,7 +99,8 @@ fn announce_at(entry: &'static ProcessEntry, distance: u64, about: About, manner
                 .compare_exchange(0, distance, Ordering::AcqRel, Ordering::Relaxed)
                 .is_ok()
         {
-            wait.stamp.fetch_add(1, Ordering::AcqRel);
+            let stamp = wait.stamp.load(Ordering::Relaxed);
+            wait.stamp.store((stamp | 1).wrapping_add(2), Ordering::Relaxed);
             // SYNC: with the fence of `is_still`, a reader that sees any of what follows sees the new stamp, too.
             fence(Ordering::Release);
             wait.since.store(manner.since as u32, Ordering::Relaxed);

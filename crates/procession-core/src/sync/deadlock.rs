@@ -118,11 +118,16 @@ pub(crate) fn look(since: u64) -> Option<String> {
         return None;
     }
     let me = Thread::of(Claim::mine().ok()?);
-    let (members, look) = (0..ATTEMPTS).find_map(|_| {
-        let mut look = Look::default();
+    let mut found = None;
+    for _ in 0..ATTEMPTS {
+        let mut look = Look::of(me);
         let members = deadlock_of(me, |thread| look.awaits(thread))?;
-        look.held_at_once().then_some((members, look))
-    })?;
+        if look.held_at_once() {
+            found = Some((members, look));
+            break;
+        }
+    }
+    let (members, look) = found?;
     let shown: Shown = members
         .iter()
         .filter_map(|&one| Some((one, look.seen(one)?.wait.since)))
@@ -193,7 +198,10 @@ fn words(seen: &[(Thread, &Seen)], between: &str) -> String {
                 Target::Object { .. } => Ok(()),
             },
             Some(lock) => {
-                let _ = write!(text, "the {}", lock.name);
+                let _ = write!(text, "the {}", lock.class);
+                if let Some(name) = &lock.name {
+                    let _ = write!(text, " {name:?}");
+                }
                 if let Some(made) = &lock.made {
                     let _ = write!(text, " made at {made}");
                 }

@@ -131,7 +131,8 @@ impl RawLock {
 
     fn swap_word(&self, from: u64, to: u64) -> bool {
         self.word
-            .compare_exchange(from, to, Ordering::Acquire, Ordering::Relaxed)
+            // SYNC: Release as well, for those that look for deadlocks: see `Announced::awake`.
+            .compare_exchange(from, to, Ordering::AcqRel, Ordering::Relaxed)
             .is_ok()
     }
 

@@ -257,9 +257,10 @@ impl<'a, W: SleepWord> Sleeper<'a, W> {
     ) -> Result<T, WaitError> {
         let since = waiting_since();
         let _traced = trace::TracedWait::begin(self.purpose.kind, self.purpose.object);
-        let _announced = self.word.announce(self.purpose, manner(self.deadline, since));
+        let announced = self.word.announce(self.purpose, manner(self.deadline, since));
         let (mut slept, mut whole) = (false, false);
         loop {
+            announced.awake();
             let expected = match check(whole)? {
                 Check::Over(value) => return Ok(value),
                 Check::Again => continue,
@@ -282,11 +283,13 @@ impl<'a, W: SleepWord> Sleeper<'a, W> {
             }
             crate::arena::trim_idle();
             let slice = self.purpose.slice.min(IDLE_CHECK);
+            announced.sleeping();
             let woken = self.word.sleep(expected, next_slice(slice, self.deadline));
             whole = woken == Woken::TimedOut;
             slept |= whole;
             self.woken |= woken == Woken::Wake;
             if woken == Woken::Interrupted {
+                announced.awake();
                 return match check(false)? {
                     Check::Over(value) => Ok(value),
                     Check::Again | Check::Sleep(_) => Err(WaitError::Interrupted),

@@ -167,27 +167,29 @@ pub(crate) fn thread_count_of(pid: u32) -> Option<usize> {
     count_threads(&format!("/proc/{pid}/task"))
 }
 
-/// Whether process `pid` has a handler for a signal of a timer, of a descriptor, or for the program's own use. True if
+/// Whether process `pid` has a handler for any signal but those of faults and SIGINT, which Python always handles. True if
 /// the kernel does not say.
-pub(crate) fn handles_timers(pid: u32) -> bool {
+pub(crate) fn handles_signals(pid: u32) -> bool {
     let caught = || {
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
         let mask = status.lines().find_map(|line| line.strip_prefix("SigCgt:"))?;
         u64::from_str_radix(mask.trim(), 16).ok()
     };
-    let signals = [
-        libc::SIGALRM,
-        libc::SIGVTALRM,
-        libc::SIGPROF,
-        libc::SIGUSR1,
-        libc::SIGUSR2,
-        libc::SIGIO,
+    let others = [
+        libc::SIGINT,
+        libc::SIGSEGV,
+        libc::SIGBUS,
+        libc::SIGFPE,
+        libc::SIGILL,
+        libc::SIGABRT,
+        libc::SIGTRAP,
+        libc::SIGSYS,
     ];
     let bit = |signal: i32| 1_u64 << (signal - 1);
-    // The C library's own signals, the first two of the real-time ones, are below its `SIGRTMIN`.
-    let real_time = u64::MAX << (libc::SIGRTMIN() - 1);
-    let asked_for = signals.map(bit).iter().fold(real_time, |all, one| all | one);
-    caught().is_none_or(|caught| caught & asked_for != 0)
+    // The C library's own signals are those from 32 to below its `SIGRTMIN`.
+    let of_library = (32..libc::SIGRTMIN()).map(bit).fold(0, |all, one| all | one);
+    let others = others.map(bit).iter().fold(of_library, |all, one| all | one);
+    caught().is_none_or(|caught| caught & !others != 0)
 }
 
 fn count_threads(folder: &str) -> Option<usize> {

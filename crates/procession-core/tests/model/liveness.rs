@@ -39,6 +39,12 @@ pub fn die() {
 /// In the engine, dropping this withdraws the announcement.
 pub struct Announced;
 
+impl Announced {
+    pub fn awake(&self) {}
+
+    pub fn sleeping(&self) {}
+}
+
 impl Drop for Announced {
     fn drop(&mut self) {}
 }

@@ -57,7 +57,8 @@ use std::time::Duration;
 /// ```
 pub fn forward_logs() -> Result<()> {
     let pid = std::process::id();
-    if FORWARD.get().is_some_and(|forward| forward.pid == pid) {
+    let is_started = STARTED.load(std::sync::atomic::Ordering::SeqCst);
+    if is_started && FORWARD.get().is_some_and(|forward| forward.pid == pid) {
         return Ok(());
     }
     let (to, from) = channel()?;
@@ -78,7 +79,10 @@ pub fn forward_logs() -> Result<()> {
         let run = std::thread::Builder::new()
             .name("procession-log".into())
             .spawn(|| forward.run());
-        run.map_err(|error| Error::engine(procession_core::Error::os("clone", error)))?;
+        run.map_err(|error| {
+            STARTED.store(false, std::sync::atomic::Ordering::SeqCst); // the next call tries again
+            Error::engine(procession_core::Error::os("clone", error))
+        })?;
         crate::children::end_at_exit();
     }
     Ok(())
@@ -215,8 +219,10 @@ impl Forward {
 
     fn hand_over(&self) {
         let Some(_turn) = Turn::take(self) else { return };
-        // What cannot be read is dropped: it is said in a language of another version.
-        while let Some(said) = self.next() {
+        // Not what comes meanwhile: another child may say more than is handed over, for ever. What cannot be read is
+        // dropped: it is said in a language of another version.
+        let there = self.from.len().unwrap_or(0);
+        for said in std::iter::from_fn(|| self.next()).take(usize::try_from(there).unwrap_or(usize::MAX)) {
             // The program's logger may panic.
             let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| hand(said)));
         }

@@ -2,7 +2,7 @@
 //! what such a look shows held at one moment.
 
 use super::graph::Awaits;
-use crate::arena::{look_up, Object};
+use crate::arena::{look_up, name_of, Object};
 use crate::ids::{Handle, Kind, Owner};
 use crate::liveness::{self, EndlessWait, Target};
 use crate::sync::claim::Claim;
@@ -56,7 +56,9 @@ pub(super) struct Seen {
 /// A lock that is held.
 #[derive(Clone, Debug)]
 pub(super) struct HeldLock {
-    pub name: &'static str,
+    pub class: &'static str,
+    /// What the program calls it.
+    pub name: Option<String>,
     pub holder: Thread,
     pub made: Option<CreationSite>,
     /// Only its holder will release it.
@@ -64,8 +66,10 @@ pub(super) struct HeldLock {
 }
 
 /// A look. What was read once is not read again.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Look {
+    /// The thread that looks.
+    me: Thread,
     waits: HashMap<Owner, Vec<EndlessWait>>,
     /// All threads of a process, if all of them wait.
     threads: HashMap<Owner, Option<Vec<Thread>>>,
@@ -75,6 +79,16 @@ pub(super) struct Look {
 }
 
 impl Look {
+    pub(super) fn of(me: Thread) -> Self {
+        Self {
+            me,
+            waits: HashMap::new(),
+            threads: HashMap::new(),
+            family: None,
+            seen: BTreeMap::new(),
+        }
+    }
+
     /// What a thread waits for.
     pub(super) fn awaits(&mut self, thread: Thread) -> Awaits<Thread> {
         self.givers(thread).map_or(Awaits::MayGoOn, Awaits::OneOf)
@@ -83,7 +97,12 @@ impl Look {
     fn givers(&mut self, thread: Thread) -> Option<Vec<Thread>> {
         let wait = self.wait(thread)?;
         let (lock, givers) = match wait.target {
-            Target::Process(owner) => (None, self.threads(owner)?),
+            // The process that waits for another one may end it, by any of its threads.
+            Target::Process(owner) => {
+                let mut givers = self.threads(owner)?;
+                givers.extend(self.threads(thread.owner())?);
+                (None, givers)
+            }
             Target::Object { kind, handle, distance } => {
                 let lock = held(kind, handle, distance)?;
                 let givers = if lock.is_owned {
@@ -101,9 +120,10 @@ impl Look {
     }
 
     fn waits(&mut self, owner: Owner) -> &[EndlessWait] {
+        let me = (owner == self.me.owner()).then_some(self.me.thread);
         self.waits
             .entry(owner)
-            .or_insert_with(|| liveness::endless_waits(owner))
+            .or_insert_with(|| liveness::endless_waits(owner, me))
     }
 
     fn wait(&mut self, thread: Thread) -> Option<EndlessWait> {
@@ -142,7 +162,7 @@ impl Look {
             .iter()
             .map(|&owner| self.threads(owner))
             .collect::<Option<Vec<_>>>()?;
-        let quiet = !programs.into_iter().any(liveness::handles_signals);
+        let quiet = !programs.into_iter().any(liveness::handles_signals) && !liveness::some_process_will_begin();
         quiet.then(|| threads.concat())
     }
 
@@ -184,7 +204,8 @@ fn held_as<T: Object>(
     // What was read was the lock, if it is still there.
     let there = liveness::is_at(distance, &raw.word) && look_up::<T>(handle).ok()?.is_some();
     there.then_some(HeldLock {
-        name: T::NAME,
+        class: T::NAME,
+        name: name_of(handle),
         holder,
         made,
         is_owned: is_owned || Claim::is_scoped(word),
