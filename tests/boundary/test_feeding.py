@@ -11,7 +11,8 @@ from tests.conftest import PACKAGE_FOLDER
 PATH = f"{PACKAGE_FOLDER}:{pathlib.Path(__file__).parents[2]}"
 
 #: A handler raises, or takes a result itself, at each line of the package that a call runs. Then threads take the
-#: others: none waits for a task that was not queued.
+#: others: none waits for a task that was not queued. In the middle of feeding no handler takes results: it would wait
+#: for a task that only the code that it interrupts can queue, if other threads take those before it.
 PROGRAM = """
 import faulthandler, os, sys, threading
 import procession
@@ -26,6 +27,15 @@ class Raised(BaseException):
 def square(x):
     return x * x
 
+def feeds(frame):
+    "Return whether a frame lies in the function that queues tasks of an imap."
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "<lambda>" and code.co_filename == os.path.join(FOLDER, "pool.py"):
+            return True
+        frame = frame.f_back
+    return False
+
 def at(line, step, handle):
     "Call `step`, and `handle` before the line with this number; return whether there was one."
     left = line
@@ -34,6 +44,8 @@ def at(line, step, handle):
         if not frame.f_code.co_filename.startswith(FOLDER):
             return None
         if event == "line" and left >= 0 and not leaves_with(frame):
+            if handle.__name__ == "takes" and feeds(frame):
+                return trace
             left -= 1
             if left < 0:
                 sys.settrace(None)
@@ -59,11 +71,11 @@ def try_line(pool, kind, how, line):
         waiting.start()
         for _ in range(3):
             taken.append(next(results))
-    def handle():
-        if how == "raises":
-            raise Raised
+    def raises():
+        raise Raised
+    def takes():
         taken.append(next(results))
-    was = at(line, step, handle)
+    was = at(line, step, {"raises": raises, "takes": takes}[how])
     if waiting.ident is None:
         waiting.start()
     waiting.join(20)

@@ -38,6 +38,7 @@ LOST = tuple(
         "WeakValueDictionary.__init__.<locals>.remove",
         "WeakKeyDictionary.__init__.<locals>.remove",
         "WeakSet.__init__.<locals>._remove",
+        "_WeakValueDictionary.__init__.<locals>.KeyedRef.remove",
     )
 )
 

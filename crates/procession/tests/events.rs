@@ -31,8 +31,11 @@ impl Write for Lines {
 }
 
 impl Lines {
+    /// Without the crate's own records, of which a subscriber hears if it also takes those of `log`.
     fn take(&self) -> String {
-        String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap()
+        let all = String::from_utf8(std::mem::take(&mut *self.0.lock().unwrap())).unwrap();
+        let others = all.split_inclusive('\n').filter(|line| !line.contains(" procession::"));
+        others.collect()
     }
 }
 

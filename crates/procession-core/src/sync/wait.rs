@@ -109,10 +109,16 @@ thread_local! {
 
 /// Run a wait that may not end with [`Error::Deadlock`], because its caller relies on what it waits for.
 pub fn surely<T>(wait: impl FnOnce() -> T) -> T {
-    let outer = SURELY.replace(true);
-    let end = wait();
-    SURELY.set(outer);
-    end
+    struct Outer(bool);
+
+    impl Drop for Outer {
+        fn drop(&mut self) {
+            SURELY.set(self.0);
+        }
+    }
+
+    let _outer = Outer(SURELY.replace(true));
+    wait()
 }
 
 impl Interruptible {

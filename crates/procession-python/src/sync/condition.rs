@@ -228,7 +228,7 @@ impl Condition {
         let notified = wait(py, || waiter.wait(deadline));
         drop(waiter);
         for _ in 0..count {
-            lock.call_method0(name!(py, "acquire"))?;
+            surely(|| lock.call_method0(name!(py, "acquire")))?;
         }
         Ok(notified?.is_some())
     }
