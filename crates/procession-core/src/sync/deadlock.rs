@@ -208,12 +208,12 @@ fn words(seen: &[(Thread, &Seen)], between: &str) -> String {
                 // A thread that waits has acquired nothing since it began to.
                 let holds = seen.iter().find(|(other, _)| *other == lock.holder);
                 let held = holds.map(|(_, holder)| format!(" for at least {}", time(holder.wait.for_ms())));
-                let who = if lock.holder == *thread {
+                let holder = if lock.holder == *thread {
                     "it".to_owned()
                 } else {
                     name(lock.holder)
                 };
-                write!(text, ", which {who} has held{}", held.unwrap_or_default())
+                write!(text, ", which {holder} has held{}", held.unwrap_or_default())
             }
         };
     }

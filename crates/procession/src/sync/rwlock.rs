@@ -1,11 +1,11 @@
 //! A value that many processes read at once, or one changes.
 //!
 //! The value has a number of locks, one for each reader that may read at the same time. A reader takes any one of them;
-//! a writer takes all, in their order, so two writers never wait for each other. Each lock names its holder and is taken
-//! from a dead one, so neither a dead reader nor a dead writer keeps the others away, and nothing but these locks decides
-//! who may look at the value. A word before the value names the process that writes. A process that holds one of the
-//! locks and finds a name there knows that this process died or panicked while it wrote: had it been done, it would have
-//! removed the name, and while it writes it holds all locks.
+//! a writer takes all, in their order, so two writers never wait for each other. Each lock names its holder and is
+//! taken from a dead one, so neither a dead reader nor a dead writer keeps the others away, and nothing but these locks
+//! decides which processes may look at the value. A word before the value names the process that writes. A process that
+//! holds one of the locks and finds a name there knows that this process died or panicked while it wrote: had it been
+//! done, it would have removed the name, and while it writes it holds all locks.
 
 use super::lock::LockGuard;
 use super::poison::{LockError, LockResult};

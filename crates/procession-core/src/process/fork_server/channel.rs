@@ -58,7 +58,7 @@ impl Channel {
     /// rights since must not start others that have them still.
     fn has_our_rights(&self) -> bool {
         use rustix::process::{getegid, geteuid};
-        // The kernel notes for a pair of sockets who made it: the process that started the fork server.
+        // The kernel notes which process made a pair of sockets: the one that started the fork server.
         let maker = self.socket().map(sockopt::socket_peercred);
         !matches!(maker, Some(Ok(maker)) if maker.uid != geteuid() || maker.gid != getegid())
     }
