@@ -175,7 +175,7 @@ def test_the_line_is_the_program_s_whatever_made_the_first_object(tmp_path):
     """Parts of the package that lie in folders of their own make objects too."""
     script = tmp_path / "program.py"
     script.write_text(
-        "import procession\n"
+        "import procession; procession.set_start_method('fork')\n"
         "counter = procession.actor(list)\n"
         "lock = procession.Lock()\n"
         "print([one.made for one in procession.snapshot().locks if 'program' in str(one.made)])\n"
