@@ -45,11 +45,15 @@ GROUND = "#1e2127"
 
 @contextlib.contextmanager
 def shop() -> Iterator[int]:
-    """Run a copy of the program that hangs, in a folder with a short path; its pid."""
+    """Run a copy of the program that hangs, in a folder with a short path; its pid once it hangs."""
     folder = pathlib.Path("/srv" if os.access("/srv", os.W_OK) else tempfile.mkdtemp())
     shutil.copy(SHOP, folder)
-    process = subprocess.Popen([sys.executable, "shop.py"], cwd=folder, start_new_session=True)
+    process = subprocess.Popen(
+        [sys.executable, "shop.py"], cwd=folder, stderr=subprocess.PIPE, start_new_session=True
+    )
     try:
+        assert process.stderr is not None
+        process.stderr.readline()  # it says that it hangs
         yield process.pid
     finally:
         os.killpg(process.pid, signal.SIGKILL)

@@ -148,7 +148,7 @@ def deadlocks(mode: str) -> str:
     timeout for a lock that another one holds or for the end of another one's process. A thread that
     waits finds it, within a second. What follows is `mode`:
 
-    * "report": one thread says on standard error, once, who waits for what and since when. This is
+    * "report": one thread says on standard error, once, what waits for what and since when. This is
       the default, unless the environment variable `PROCESSION_DEADLOCKS` has another mode.
     * "raise": one wait for a lock ends with `DeadlockError`, so that the other threads can go on.
     * "off": no thread looks for deadlocks.

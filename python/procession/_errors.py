@@ -120,7 +120,7 @@ class DeadlockError(ProcessError):
 
     Raised only after ``procession.deadlocks("raise")``, and in one of the deadlock's threads, by
     its call that waits for a lock. That lock is not acquired. The other threads go on when this one
-    has released what it holds. The text says who waits for what, and since when.
+    has released what it holds. The text says what waits for what, and since when.
     """
 
 

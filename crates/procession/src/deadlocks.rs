@@ -9,7 +9,7 @@ use procession_core::sync::deadlock::{set_mode, Mode};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Deadlocks {
-    /// One of the threads says on standard error, once, who waits for what and since when. The default, unless the
+    /// One of the threads says on standard error, once, what waits for what and since when. The default, unless the
     /// environment variable `PROCESSION_DEADLOCKS` is `raise` or `off`.
     Report,
     /// One wait for a lock ends with [`Error::Deadlock`](crate::Error::Deadlock). The other threads go on when this one

@@ -28,7 +28,7 @@ pub enum Error {
     #[error(transparent)]
     Abandoned(EngineError),
     /// The wait was part of a deadlock, and ended so that its other threads can go on: see
-    /// [`deadlocks`](crate::deadlocks()). The text says who waits for what. The lock was not taken.
+    /// [`deadlocks`](crate::deadlocks()). The text says what waits for what. The lock was not taken.
     #[error(transparent)]
     Deadlock(EngineError),
     /// A value could not be serialized.

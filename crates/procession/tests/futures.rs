@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{by, METHODS};
+use common::{by, counted, threads, until, METHODS};
 use futures_executor::block_on;
 use procession::{bounded, channel, Error, JoinHandle, Pool, Receiver, RecvError, Sender, StartMethod};
 use std::future::{poll_fn, Future, IntoFuture};
@@ -33,36 +33,8 @@ async fn all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> 
     results.into_iter().flatten().collect()
 }
 
-/// The number of threads of this process with this name.
-fn threads(name: &str) -> usize {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-    let names = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
-    names.filter(|comm| comm.trim() == &name[..name.len().min(15)]).count()
-}
-
 fn all_threads() -> usize {
     std::fs::read_dir("/proc/self/task").unwrap().count()
-}
-
-/// Counts how often it is woken.
-#[derive(Default)]
-struct Count(AtomicUsize);
-
-impl Wake for Count {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, SeqCst);
-    }
-}
-
-fn counted() -> (Arc<Count>, Waker) {
-    let count = Arc::new(Count::default());
-    (Arc::clone(&count), Waker::from(count))
-}
-
-fn until(mut holds: impl FnMut() -> bool) {
-    while !holds() {
-        std::thread::yield_now();
-    }
 }
 
 fn send_all((to, count): (Sender<u32>, u32)) {

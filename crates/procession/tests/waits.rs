@@ -2,40 +2,13 @@
 
 mod common;
 
-use common::{by, METHODS};
+use common::{by, counted, threads, until, METHODS};
 use futures_executor::block_on;
 use procession::{bounded, channel, Array, Error, Event, Lock, LockError, Mutex, Receiver, SendError, Sender};
 use std::future::Future;
 use std::pin::pin;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::Arc;
-use std::task::{Context, Wake, Waker};
-
-#[derive(Default)]
-struct Count(AtomicUsize);
-
-impl Wake for Count {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, SeqCst);
-    }
-}
-
-fn counted() -> (Arc<Count>, Waker) {
-    let count = Arc::new(Count::default());
-    (Arc::clone(&count), Waker::from(count))
-}
-
-fn until(mut holds: impl FnMut() -> bool) {
-    while !holds() {
-        std::thread::yield_now();
-    }
-}
-
-fn threads(name: &str) -> usize {
-    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
-    let names = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
-    names.filter(|comm| comm.trim() == &name[..name.len().min(15)]).count()
-}
+use std::sync::atomic::Ordering::SeqCst;
+use std::task::Context;
 
 fn sum(from: Receiver<u32>) -> u32 {
     from.iter().map(Result::unwrap).sum()

@@ -36,7 +36,7 @@ pub enum Error {
         "no process is left to end this wait: the first process is dead, and every other one waits too, without a timeout"
     )]
     Abandoned,
-    /// The wait is part of a deadlock, and ends so that the others can go on. The text says who waits for what.
+    /// The wait is part of a deadlock, and ends so that the others can go on. The text says what waits for what.
     #[error("{0}")]
     Deadlock(String),
     /// A shared collection was sealed: its content stays as it was at that moment, and is used elsewhere.

@@ -1,4 +1,4 @@
-//! Deadlocks, found by the threads that wait: from time to time one that waits for a lock follows who waits for whom.
+//! Deadlocks, found by the threads that wait: from time to time one that waits for a lock follows what waits for what.
 //! Leaves to `wait` when to look, and how the wait ends.
 //!
 //! The README of this folder says what counts as a deadlock, and why there is no false alarm.
@@ -27,7 +27,7 @@ const MARGIN: u32 = 25;
 /// What is done about a deadlock, in the whole family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
-    /// One of its threads says on stderr, once, who waits for what. The default.
+    /// One of its threads says on stderr, once, what waits for what. The default.
     Report = 1,
     /// The wait of one of its threads ends with [`Error::Deadlock`](crate::Error::Deadlock). The others go on when that
     /// thread releases what it holds.
@@ -176,7 +176,7 @@ fn victim(seen: &[(Thread, &Seen)]) -> Option<Thread> {
     may_fail.map(|&(thread, _)| thread).find(|&thread| is_awaited(thread))
 }
 
-/// Who waits for what.
+/// What waits for what.
 fn words(seen: &[(Thread, &Seen)], between: &str) -> String {
     let threads = if seen.len() == 1 { "thread" } else { "threads" };
     let mut text = format!("deadlock of {} {threads}, of which none can go on:", seen.len());

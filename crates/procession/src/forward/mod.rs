@@ -153,7 +153,7 @@ pub(crate) fn link() -> Option<Link> {
 /// Send what this process says by this link.
 pub(crate) fn inherit(link: Link) {
     let link = PARENTS.get_or_init(|| link);
-    // Whoever has set up a logger before keeps it.
+    // A program that has set up a logger before keeps it.
     if log::set_logger(&LogToParent).is_ok() {
         log::set_max_level(link.level);
     }

@@ -112,7 +112,7 @@ impl Tagged {
     }
 
     pub(crate) fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        // A message keeps the locks alive, too: whoever has the bytes finds them.
+        // A message keeps the locks alive, too: a process that has the bytes finds them.
         for lock in &self.locks {
             codec::handle(lock.engine().handle());
         }

@@ -92,7 +92,7 @@ thread_local! {
     };
 }
 
-/// A lock, whoever held it last, and the death of that holder.
+/// A lock, whatever held it last, and the death of that holder.
 type Held<'a> = (LockGuard<'a>, Option<Box<Death>>);
 
 /// The guard, also of a lock whose holder died: the writer's word says whether it wrote.

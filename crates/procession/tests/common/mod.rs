@@ -5,6 +5,9 @@ use procession::{Builder, JoinHandle, StartMethod};
 use procession_core::liveness;
 use serde::de::DeserializeOwned;
 use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::Arc;
+use std::task::{Wake, Waker};
 
 pub const METHODS: [StartMethod; 3] = [StartMethod::Spawn, StartMethod::Fork, StartMethod::Forkserver];
 
@@ -54,4 +57,33 @@ pub fn alone(body: impl FnOnce()) {
         assert_eq!(libc::waitpid(pid, &raw mut status, 0), pid);
         assert_eq!(status, 0);
     }
+}
+
+/// Counts how often it is woken.
+#[derive(Default)]
+pub struct Count(pub AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+/// A waker that counts, and its count.
+pub fn counted() -> (Arc<Count>, Waker) {
+    let count = Arc::new(Count::default());
+    (Arc::clone(&count), Waker::from(count))
+}
+
+pub fn until(mut holds: impl FnMut() -> bool) {
+    while !holds() {
+        std::thread::yield_now();
+    }
+}
+
+/// The number of threads of this process with this name.
+pub fn threads(name: &str) -> usize {
+    let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+    let names = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
+    names.filter(|comm| comm.trim() == &name[..name.len().min(15)]).count()
 }
